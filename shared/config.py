@@ -1,0 +1,110 @@
+"""The settings, built once at the entry point from a mapping; nothing else reads the environment.
+
+Each field is the variable ``INGEST_<NAME>``. `docs/settings.md` is the table for operators; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared.errors import SettingsError
+
+PREFIX = "INGEST_"
+
+
+class Settings(BaseModel):
+    """All settings, checked. Sizes are in bytes, times in seconds; both say so in their names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    var: Path = Field(Path("var"), description="Folder for everything that is kept on this machine.")
+    redis_url: str = Field("", description="Redis or Valkey 7+. Empty: the embedded Valkey under `INGEST_VAR`.")
+    broker_url: str = Field("", description="The Celery broker. Empty: the same Redis.")
+    storage_url: str = Field("", description="Any fsspec URL for uploads. Empty: `storage` under `INGEST_VAR`.")
+    database_url: str = Field("", description="SQLAlchemy URL for the chunks. Empty: SQLite under `INGEST_VAR`.")
+
+    max_upload_bytes: int = Field(1024**3, gt=0, description="A larger upload is refused with 413.")
+    chunk_size: int = Field(1000, ge=50, le=100_000, description="Target size of a chunk, in characters.")
+    chunk_overlap: int = Field(100, ge=0, description="Characters that a chunk repeats from the one before.")
+    retention_seconds: int = Field(
+        7 * 24 * 3600, gt=0, description="How long the record of a document lives after its last event."
+    )
+
+    report_interval_seconds: float = Field(
+        0.1, ge=0, le=10, description="A worker reports at most this often per document."
+    )
+    history_events: int = Field(
+        512, ge=1, description="Events kept per document, about, to bring a lost connection up to date."
+    )
+
+    heartbeat_seconds: float = Field(15, gt=0, description="A comment on every stream, to keep proxies from closing.")
+    retry_ms: int = Field(2000, ge=0, description="How long a client waits before it reconnects.")
+    stall_seconds: float = Field(
+        30, gt=0, description="A viewer that takes nothing for so long is closed; it resumes by itself."
+    )
+    drain_seconds: float = Field(
+        30, ge=0, description="At shutdown, a web process closes its streams spread over this time."
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    log_format: Literal["console", "json"] = Field("console", description="For people, or for machines.")
+
+    @model_validator(mode="after")
+    def _overlap_leaves_room(self) -> Self:
+        if self.chunk_overlap >= self.chunk_size:
+            raise ValueError("INGEST_CHUNK_OVERLAP must be smaller than INGEST_CHUNK_SIZE")
+        return self
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """The settings that the ``INGEST_*`` variables of a mapping make, with every default filled in.
+
+        Raises `SettingsError` that names the variable: for a value out of range, and for a name that is none.
+        """
+        values = {name[len(PREFIX) :].lower(): value for name, value in environment.items() if name.startswith(PREFIX)}
+        _refuse_unknown(values)
+        try:
+            return cls.model_validate(values).filled_in()
+        except ValidationError as error:
+            raise SettingsError(_first_problem(error)) from error
+
+    def filled_in(self) -> Settings:
+        """The same settings with what follows from `var` written out, and `var` absolute."""
+        var = self.var.expanduser().absolute()
+        redis_url = self.redis_url or f"unix://{var / 'valkey.sock'}?db=0"
+        return self.model_copy(
+            update={
+                "var": var,
+                "redis_url": redis_url,
+                "broker_url": self.broker_url or broker_url_of(redis_url),
+                "storage_url": self.storage_url or str(var / "storage"),
+                "database_url": self.database_url or f"sqlite:///{var / 'chunks.sqlite3'}",
+            }
+        )
+
+
+def broker_url_of(redis_url: str) -> str:
+    """The same Redis in the words of kombu, which spells Unix sockets differently."""
+    if not redis_url.startswith("unix://"):
+        return redis_url
+    return redis_url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=")
+
+
+def _refuse_unknown(values: Mapping[str, str]) -> None:
+    for name in values:
+        if name not in Settings.model_fields:
+            near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+            hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
+            raise SettingsError(f"{PREFIX}{name.upper()} is not a setting{hint}")
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    if not problem["loc"]:
+        return problem["msg"].removeprefix("Value error, ")
+    return f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}, not {problem['input']!r}"

@@ -1,0 +1,60 @@
+"""Connections to Redis, each with its time-outs. Nobody else calls a constructor of redis-py.
+
+A client for commands and a connection for pub/sub differ: the first answers or fails in bounded time, the second is
+idle most of its life and belongs to one greenlet.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.connection import AbstractConnection
+from redis.retry import Retry
+
+from shared.config import Settings
+
+CONNECT_TIMEOUT_SECONDS = 2.0
+ANSWER_TIMEOUT_SECONDS = 5.0
+
+#: A web process waits for a free connection rather than open another: viewers must not cost Redis anything.
+WEB_CONNECTIONS = 4
+
+
+def hasty_client(settings: Settings) -> redis.Redis:
+    """For the web tier: a caller waits, so two quick retries and then `redis.ConnectionError`."""
+    pool = redis.BlockingConnectionPool.from_url(
+        settings.redis_url,
+        max_connections=WEB_CONNECTIONS,
+        timeout=ANSWER_TIMEOUT_SECONDS,
+        **_options(Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.2), retries=2)),
+    )
+    return redis.Redis.from_pool(pool)
+
+
+def patient_client(settings: Settings) -> redis.Redis:
+    """For the workers: work in hand is worth waiting for, so retries over about a minute of outage."""
+    pool = redis.ConnectionPool.from_url(
+        settings.redis_url, **_options(Retry(ExponentialWithJitterBackoff(base=0.1, cap=5), retries=16))
+    )
+    return redis.Redis.from_pool(pool)
+
+
+def pubsub_connection(settings: Settings) -> AbstractConnection:
+    """A bare, unopened connection for the hub: RESP2, so that a message and the answer to PING are plain lists.
+
+    It never reconnects by itself: whoever owns it must know that something may have been missed.
+    """
+    pool = redis.ConnectionPool.from_url(
+        settings.redis_url, protocol=2, **_options(Retry(ExponentialWithJitterBackoff(), retries=0))
+    )
+    return cast("AbstractConnection", pool.make_connection())
+
+
+def _options(retry: Retry) -> dict[str, Any]:
+    return {
+        "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "socket_timeout": ANSWER_TIMEOUT_SECONDS,
+        "retry": retry,
+    }

@@ -1,0 +1,190 @@
+"""Every error that the project raises on purpose, each with a stable code and an HTTP status.
+
+    IngestError
+    ├── SettingsError            a setting is missing, unknown or out of range
+    ├── RequestError             the caller can mend it
+    │   ├── FileMissing            400  file_missing
+    │   ├── TooManyFiles           400  too_many_files
+    │   ├── MalformedUpload        400  malformed_upload
+    │   ├── UploadInterrupted      400  upload_interrupted
+    │   ├── UnknownIngestion       404  unknown_ingestion
+    │   ├── NotReady               409  not_ready
+    │   ├── TooLarge               413  too_large
+    │   ├── UnsupportedMediaType   415  unsupported_media_type
+    │   ├── EmptyFile              422  empty_file
+    │   └── InvalidOption          422  invalid_option
+    ├── StoreUnavailable           503  unavailable
+    ├── Refused                  a write that came too late; the writer stops without noise
+    │   ├── StaleAttempt           409  stale_attempt
+    │   ├── AlreadyFinished        409  already_finished
+    │   └── OutOfOrder             409  out_of_order
+    └── DocumentError            the document is at fault; its ingestion ends FAILED with this code
+        ├── Encrypted                   encrypted
+        └── Unreadable                  unreadable
+
+Errors of other libraries are translated where they enter, with ``raise ... from``. This module knows no framework:
+`ingest_web.problems` renders the tree as ``application/problem+json``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class IngestError(Exception):
+    """The root. ``extra`` holds members that a problem document may carry beside the standard ones."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Something went wrong on our side"
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+
+
+class SettingsError(IngestError):
+    """The service can't start with these settings; the message names the variable."""
+
+    code = "invalid_settings"
+    title = "The settings are not valid"
+
+
+class RequestError(IngestError):
+    """The caller can mend it."""
+
+    code = "bad_request"
+    status = 400
+    title = "The request is not valid"
+
+
+class FileMissing(RequestError):
+    """The multipart body has no part named ``file``."""
+
+    code = "file_missing"
+    title = "No file was sent"
+
+
+class TooManyFiles(RequestError):
+    """One file a request."""
+
+    code = "too_many_files"
+    title = "More than one file was sent"
+
+
+class MalformedUpload(RequestError):
+    """The body is not the multipart body that its header announces."""
+
+    code = "malformed_upload"
+    title = "The upload could not be understood"
+
+
+class UploadInterrupted(RequestError):
+    """The client went away in mid-upload."""
+
+    code = "upload_interrupted"
+    title = "The upload ended early"
+
+
+class UnknownIngestion(RequestError):
+    """No such document, or no longer."""
+
+    code = "unknown_ingestion"
+    status = 404
+    title = "There is no such ingestion"
+
+
+class NotReady(RequestError):
+    """The result was asked for before there is one."""
+
+    code = "not_ready"
+    status = 409
+    title = "The result is not ready"
+
+
+class TooLarge(RequestError):
+    """More bytes than ``INGEST_MAX_UPLOAD_BYTES``."""
+
+    code = "too_large"
+    status = 413
+    title = "The file is too large"
+
+
+class UnsupportedMediaType(RequestError):
+    """The content (not the name) is of a type that no stage can read."""
+
+    code = "unsupported_media_type"
+    status = 415
+    title = "This type of file can't be ingested"
+
+
+class EmptyFile(RequestError):
+    """Zero bytes."""
+
+    code = "empty_file"
+    status = 422
+    title = "The file is empty"
+
+
+class InvalidOption(RequestError):
+    """A form field beside ``file`` is unknown or out of range."""
+
+    code = "invalid_option"
+    status = 422
+    title = "An option is not valid"
+
+
+class StoreUnavailable(IngestError):
+    """Redis or the broker can't be reached; the same request may succeed in ``retry_after_seconds``."""
+
+    code = "unavailable"
+    status = 503
+    title = "The service is not available for the moment"
+    retry_after_seconds: ClassVar[int] = 5
+
+
+class Refused(IngestError):
+    """A write that came too late. Whoever gets it has been overtaken and stops without noise."""
+
+    code = "refused"
+    status = 409
+    title = "The document has moved on"
+
+
+class StaleAttempt(Refused):
+    """The writer belongs to an earlier attempt."""
+
+    code = "stale_attempt"
+
+
+class AlreadyFinished(Refused):
+    """Nothing is ever written after a final state."""
+
+    code = "already_finished"
+
+
+class OutOfOrder(Refused):
+    """The table of transitions has no way from the present state to the one reported."""
+
+    code = "out_of_order"
+
+
+class DocumentError(IngestError):
+    """The document is at fault. Its ingestion ends FAILED, with this code and message in ``error``."""
+
+    code = "document"
+    status = 422
+    title = "The document can't be ingested"
+
+
+class Encrypted(DocumentError):
+    """A password is needed to open it."""
+
+    code = "encrypted"
+
+
+class Unreadable(DocumentError):
+    """Too damaged: not one page could be recovered."""
+
+    code = "unreadable"

@@ -1,0 +1,39 @@
+"""What an uploader may choose for one document. The rest comes from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared.config import Settings
+from shared.errors import InvalidOption
+
+
+class Options(BaseModel):
+    """How one document is ingested. Each field is a form field of ``POST /ingestions``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: Literal["pdfplumber"] = "pdfplumber"
+    chunk_size: int = Field(ge=50, le=100_000)
+    chunk_overlap: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _overlap_leaves_room(self) -> Self:
+        if self.chunk_overlap >= self.chunk_size:
+            raise ValueError("chunk_overlap must be smaller than chunk_size")
+        return self
+
+    @classmethod
+    def from_form(cls, form: Mapping[str, str], settings: Settings) -> Options:
+        """The options that form fields make, over the settings. Raises `InvalidOption` that names the field."""
+        defaults = {"chunk_size": settings.chunk_size, "chunk_overlap": settings.chunk_overlap}
+        try:
+            return cls.model_validate({**defaults, **form})
+        except ValidationError as error:
+            problem = error.errors()[0]
+            name = str(problem["loc"][0]) if problem["loc"] else ""
+            message = problem["msg"].removeprefix("Value error, ")
+            raise InvalidOption(f"{name}: {message}" if name else message, option=name or None) from error

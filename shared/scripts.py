@@ -1,0 +1,16 @@
+"""The Lua scripts, by name. `event.lua` is the part they share and goes before each."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+CREATE_JOB = "create_job"
+RECORD_EVENT = "record_event"
+
+
+@cache
+def load(name: str) -> str:
+    """The text of a script, ready for ``SCRIPT LOAD``."""
+    folder = files("shared") / "lua"
+    return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("event", name))

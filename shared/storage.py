@@ -1,0 +1,97 @@
+"""Where bytes are kept: uploads and what the stages hand on, in any file system that fsspec knows.
+
+Everything of a document lies in a folder of its own, named by its id, so that removing a document is one call. Names
+given by strangers never become part of a path.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from shared.config import Settings
+
+
+class Storage:
+    """The files of all documents below one fsspec URL."""
+
+    def __init__(self, url: str) -> None:
+        self._fs, self._root = url_to_fs(url)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Storage:
+        """The storage that ``INGEST_STORAGE_URL`` names."""
+        return cls(settings.storage_url)
+
+    @contextmanager
+    def writing(self, path: str) -> Iterator[IO[bytes]]:
+        """A new file, complete when the block ends, gone when it raises."""
+        full = self._full(path)
+        self._fs.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
+        file: Any = self._fs.open(full, "wb")
+        try:
+            yield file
+        except BaseException:
+            discard = getattr(file, "discard", None)
+            if discard is not None:
+                discard()
+            file.close()
+            if self._fs.exists(full):
+                self._fs.rm_file(full)
+            raise
+        file.close()
+
+    @contextmanager
+    def reading(self, path: str) -> Iterator[IO[bytes]]:
+        """An existing file. Raises `FileNotFoundError`."""
+        with self._fs.open(self._full(path), "rb") as file:
+            yield file
+
+    @contextmanager
+    def as_local_file(self, path: str) -> Iterator[Path]:
+        """A path in this machine's file system with the bytes of ``path``: the file itself, or a copy for the block."""
+        full = self._full(path)
+        if isinstance(self._fs, LocalFileSystem):
+            yield Path(full)
+            return
+        with tempfile.TemporaryDirectory(prefix="ingest-") as folder:
+            local = Path(folder) / "file"
+            with self._fs.open(full, "rb") as remote, local.open("wb") as copy:
+                shutil.copyfileobj(remote, copy, 1024 * 1024)
+            yield local
+
+    def remove(self, document_id: str) -> None:
+        """Remove everything that is stored for a document; nothing stored is fine."""
+        folder = self._full(document_id)
+        if self._fs.exists(folder):
+            self._fs.rm(folder, recursive=True)
+
+    def _full(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+
+def source_path(document_id: str) -> str:
+    """The uploaded bytes."""
+    return f"{document_id}/source"
+
+
+def pages_path(document_id: str) -> str:
+    """What parsing hands on: JSON Lines, one `shared.documents.Page` a line."""
+    return f"{document_id}/pages.jsonl"
+
+
+def text_path(document_id: str) -> str:
+    """The text of the whole document in UTF-8, into which the offsets of chunks point (in characters)."""
+    return f"{document_id}/text.txt"
+
+
+def chunks_path(document_id: str) -> str:
+    """What chunking hands on: JSON Lines, one `shared.documents.Chunk` a line."""
+    return f"{document_id}/chunks.jsonl"

