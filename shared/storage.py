@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import AbstractBufferedFile
 
 from shared.config import Settings
 
@@ -39,10 +40,12 @@ class Storage:
         try:
             yield file
         except BaseException:
-            discard = getattr(file, "discard", None)
-            if discard is not None:
-                discard()
-            file.close()
+            if isinstance(file, AbstractBufferedFile):
+                # Object stores show a file when it is closed; this one must never be.
+                file.discard()
+                file.closed = True
+            else:
+                file.close()
             if self._fs.exists(full):
                 self._fs.rm_file(full)
             raise

@@ -1,0 +1,21 @@
+"""The Flask application, from settings. It opens no connection and starts nothing before the first request."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from ingest_web import health, ingestions, pages, problems, services, streams, uploads
+from ingest_web.services import Services
+from shared.config import Settings
+
+
+def create_app(settings: Settings) -> Flask:
+    """An application with all routes."""
+    app = Flask("ingest_web", static_folder="static", template_folder="templates")
+    # The names of fields in answers are in the order of the documentation.
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    services.install(app, Services.from_settings(settings))
+    problems.install(app)
+    for module in (uploads, ingestions, streams, health, pages):
+        app.register_blueprint(module.blueprint)
+    return app

@@ -1,0 +1,76 @@
+"""Where a viewer stands in the documents that it watches, and the event ids that say so. Pure.
+
+The event id of a stream is the sequence number of each of its documents, in the order in which they were asked for,
+joined by dots: ``17`` for one document, ``17.4.0`` for three. 0 means that nothing of that document was sent. So one
+``Last-Event-ID`` resumes all of them, on any node, and no node needs to remember anyone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ingest_web.events import Event
+from shared.protocol import Seq
+
+#: Redis holds sequence numbers as 64-bit integers; more digits than this are no number of ours.
+_EVENT_ID = re.compile(r"\d{1,15}(\.\d{1,15})*", re.ASCII)
+
+
+class Cursor:
+    """For each document, the last event that was sent, and whether that was its final one."""
+
+    __slots__ = ("_final", "_seqs", "resumed")
+
+    def __init__(self, ids: Sequence[str], last_event_id: str | None = None) -> None:
+        """``last_event_id`` that does not fit these ids counts as none: the viewer then gets the state as it stands."""
+        seqs = parse_event_id(last_event_id, len(ids)) or [0] * len(ids)
+        self._seqs: dict[str, Seq] = dict(zip(ids, seqs, strict=True))
+        self._final: set[str] = set()
+        #: Whether the viewer came with a valid Last-Event-ID.
+        self.resumed = any(seqs)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The documents, in the order in which they were asked for."""
+        return tuple(self._seqs)
+
+    @property
+    def event_id(self) -> str:
+        """What the viewer shall remember."""
+        return ".".join(map(str, self._seqs.values()))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the final event of every document has been sent."""
+        return len(self._final) == len(self._seqs)
+
+    def seq(self, document_id: str) -> Seq:
+        """The last event of a document that was sent; 0 for none."""
+        return self._seqs[document_id]
+
+    def wants(self, event: Event) -> bool:
+        """Whether the event is news. One that `Event.rewinds` is, unless it was sent already."""
+        seq = self._seqs[event.document_id]
+        return event.seq != seq if event.rewinds else event.seq > seq
+
+    def advance(self, event: Event) -> None:
+        """Note that the event has been sent."""
+        self._seqs[event.document_id] = event.seq
+        if event.is_final:
+            self._final.add(event.document_id)
+        else:
+            self._final.discard(event.document_id)
+
+    def settle(self, document_id: str, seq: Seq) -> None:
+        """Note that the document is final and that the viewer has seen its final event, ``seq``, before."""
+        self._seqs[document_id] = seq
+        self._final.add(document_id)
+
+
+def parse_event_id(value: str | None, count: int) -> list[Seq] | None:
+    """The sequence numbers in an event id for ``count`` documents; None for one that is not of ours."""
+    if not value or not _EVENT_ID.fullmatch(value):
+        return None
+    seqs = [int(part) for part in value.split(".")]
+    return seqs if len(seqs) == count else None

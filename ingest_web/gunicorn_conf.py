@@ -1,0 +1,45 @@
+"""How gunicorn runs a web node: ``gunicorn -c python:ingest_web.gunicorn_conf ingest_web.wsgi:app``.
+
+Read in gunicorn's master, so it is an entry point too. Address and number of processes come from the command line.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from gunicorn.glogging import Logger
+
+from shared import logs
+from shared.config import Settings
+from shared.errors import SettingsError
+
+try:
+    _settings = Settings.from_environment(os.environ)
+except SettingsError as error:
+    sys.exit(f"ingest-web: {error}")
+
+
+class ServiceLogger(Logger):  # type: ignore[misc]
+    """gunicorn's own lines, in the form of all others."""
+
+    def setup(self, cfg: Any) -> None:
+        """Once in the master; the workers inherit it."""
+        super().setup(cfg)
+        logs.configure(_settings)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
+logger_class = ServiceLogger
+
+worker_class = "ingest_web.worker.RelayWorker"
+#: Requests in hand at once. Streams don't count: they leave the request behind.
+worker_connections = 1000
+keepalive = 5
+#: A loop that has not turned for so long is dead.
+timeout = 60
+#: The drain window, and time for an upload in hand.
+graceful_timeout = int(_settings.drain_seconds) + 10
+control_socket_disable = True

@@ -1,0 +1,76 @@
+"""What there is to know of documents: the list, the state, the result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from flask import Blueprint, Response, request
+
+from ingest_web import ids, services
+from shared.documents import to_json_lines
+from shared.errors import InvalidOption, NotReady
+from shared.jobs import Status
+
+blueprint = Blueprint("ingestions", __name__)
+
+NO_STORE = {"Cache-Control": "no-store"}
+
+PAGE_SIZE = 50
+MOST_PAGE_SIZE = 500
+
+
+@blueprint.get("/ingestions")
+def index() -> Response:
+    """The documents, newest first: ``limit`` of them, older than the id ``before``; ``next`` leads on."""
+    limit = _limit()
+    before = request.args.get("before")
+    states = services.current().store.newest(limit, ids.checked(before) if before else None)
+    return Response(_listing(states, limit), content_type="application/json", headers=NO_STORE)
+
+
+@blueprint.get("/status/<document_id>")
+def status(document_id: str) -> Response:
+    """The state, byte for byte as the last event carried it."""
+    state = services.current().store.state_json(ids.checked(document_id))
+    return Response(state, content_type="application/json", headers=NO_STORE)
+
+
+@blueprint.get("/ingestions/<document_id>/chunks")
+def chunks(document_id: str) -> Response:
+    """The result as JSON Lines. Raises `NotReady` before the document is COMPLETED."""
+    current = services.current()
+    state = current.store.state(ids.checked(document_id))
+    if state.status is not Status.COMPLETED:
+        raise NotReady(f"The document is {state.status}; its chunks come when it is COMPLETED.", state=state.status)
+    lines = to_json_lines(current.chunks.of(document_id))
+    return Response(_packed(lines), content_type="application/jsonl; charset=utf-8", headers=NO_STORE)
+
+
+def _limit() -> int:
+    given = request.args.get("limit", str(PAGE_SIZE))
+    if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= MOST_PAGE_SIZE:
+        raise InvalidOption(f"limit: give a number from 1 to {MOST_PAGE_SIZE}", option="limit")
+    return int(given)
+
+
+def _listing(states: list[bytes], limit: int) -> bytes:
+    last = json.loads(states[-1])["id"] if len(states) == limit else None
+    following = f"/ingestions?limit={limit}&before={last}" if last else None
+    return b'{"ingestions":[' + b",".join(states) + b'],"next":' + json.dumps(following).encode() + b"}"
+
+
+#: Lines are sent together up to about this size.
+PACKET_BYTES = 64 * 1024
+
+
+def _packed(lines: Iterator[bytes]) -> Iterator[bytes]:
+    packet: list[bytes] = []
+    size = 0
+    for line in lines:
+        packet.append(line)
+        size += len(line)
+        if size >= PACKET_BYTES:
+            yield b"".join(packet)
+            packet, size = [], 0
+    yield b"".join(packet)

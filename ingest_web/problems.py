@@ -1,0 +1,55 @@
+"""Errors as ``application/problem+json`` (RFC 9457): the one place where `shared.errors` meets HTTP."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+
+import structlog
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from shared.errors import IngestError, StoreUnavailable
+
+log = structlog.stdlib.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def problem(status: int, code: str, title: str, detail: str | None = None, **extra: object) -> Response:
+    """A problem document. ``code`` is stable and for programs; ``title`` and ``detail`` are for people."""
+    members = {"type": f"urn:ingest-live:problem:{code}", "title": title, "status": status, "code": code}
+    if detail:
+        members["detail"] = detail
+    members.update({name: value for name, value in extra.items() if value is not None})
+    body = json.dumps(members, ensure_ascii=False)
+    return Response(body, status=status, content_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
+
+
+def install(app: Flask) -> None:
+    """Have every error of an app answered in this form."""
+    app.register_error_handler(IngestError, _answer_ours)
+    app.register_error_handler(HTTPException, _answer_http)
+    app.register_error_handler(Exception, _answer_unexpected)
+
+
+def _answer_ours(error: IngestError) -> Response:
+    response = problem(error.status, error.code, error.title, error.detail, **error.extra)
+    if isinstance(error, StoreUnavailable):
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+        log.warning("request.unavailable", detail=error.detail, cause=str(error.__cause__))
+    return response
+
+
+def _answer_http(error: HTTPException) -> Response:
+    status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+    response = problem(status, error.name.lower().replace(" ", "_"), error.name, error.description)
+    for name, value in error.get_headers():
+        if name.lower() not in {"content-type", "content-length"}:
+            response.headers[name] = value
+    return response
+
+
+def _answer_unexpected(error: Exception) -> Response:
+    log.error("request.failed", exc_info=error)
+    return problem(500, "internal", IngestError.title)

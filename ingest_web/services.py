@@ -1,0 +1,68 @@
+"""What the routes work with: built once per app from the settings, found through the app."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+from celery import Celery
+from flask import Flask, current_app
+
+from ingest_web.hub import Hub
+from ingest_web.pubsub import PubSub
+from shared import connections
+from shared.broker import make_celery
+from shared.config import Settings
+from shared.database import ChunkTable
+from shared.storage import Storage
+from shared.store import Store
+
+_KEY = "ingest"
+
+
+@dataclass
+class Services:
+    """The edges of a web process. Nothing connects before it is used."""
+
+    settings: Settings
+    store: Store
+    storage: Storage
+    broker: Celery
+    hub: Hub
+
+    @cached_property
+    def chunks(self) -> ChunkTable:
+        """The result rows."""
+        return ChunkTable.from_settings(self.settings)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Services:
+        """The services that the settings name."""
+        store = Store(connections.hasty_client(settings), settings)
+        return cls(
+            settings=settings,
+            store=store,
+            storage=Storage.from_settings(settings),
+            broker=make_celery(settings),
+            hub=Hub(
+                connect=lambda: PubSub(connections.pubsub_connection(settings)),
+                histories=store.histories,
+                heartbeat_seconds=settings.heartbeat_seconds,
+            ),
+        )
+
+
+def install(app: Flask, services: Services) -> None:
+    """Let the routes of an app find these services."""
+    app.extensions[_KEY] = services
+
+
+def current() -> Services:
+    """The services of the app that handles the present request."""
+    return of(current_app)
+
+
+def of(app: Flask) -> Services:
+    """The services of an app."""
+    return cast("Services", app.extensions[_KEY])

@@ -1,0 +1,30 @@
+"""Server-Sent Events as bytes (WHATWG HTML, section 9.2). Pure."""
+
+from __future__ import annotations
+
+#: A line that every client ignores, and every proxy counts as life.
+HEARTBEAT = b":\n\n"
+
+#: What a stream is announced with. `no-store` and `X-Accel-Buffering` keep caches and nginx from holding it back.
+HEADERS: dict[str, str] = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
+
+
+def retry(milliseconds: int) -> bytes:
+    """How long the client waits before it reconnects, from now on."""
+    return b"retry: %d\n\n" % milliseconds
+
+
+def event_id(value: str) -> bytes:
+    """The line that a client remembers as its Last-Event-ID. It goes before the event's `body`."""
+    return b"id: %b\n" % value.encode()
+
+
+def body(name: str, data: bytes) -> bytes:
+    """An event's name and data, to its end. ``data`` must be one line. Raises `ValueError` when it is not."""
+    if b"\n" in data or b"\r" in data:
+        raise ValueError("the data of an event is one line here")
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data)

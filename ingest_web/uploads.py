@@ -1,0 +1,191 @@
+"""``POST /ingestions``: bytes into storage as they come, a record into Redis, the first task to the broker.
+
+Either all of it has happened and the answer is 202, or nothing of it is left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO
+
+import kombu.exceptions
+import redis
+import structlog
+from flask import Blueprint, Response, jsonify, request, url_for
+
+from ingest_web import ids, media, multipart, services
+from ingest_web.multipart import FileBegins, Option, Piece
+from shared import task_names
+from shared.errors import (
+    EmptyFile,
+    InvalidOption,
+    RequestError,
+    StoreUnavailable,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from shared.options import Options
+from shared.storage import source_path
+from shared.store import Source
+
+log = structlog.stdlib.get_logger(__name__)
+
+blueprint = Blueprint("uploads", __name__)
+
+#: Room for boundaries and fields beside the file, when the length that is announced is judged.
+FORM_OVERHEAD_BYTES = 64 * 1024
+
+#: The record of a document whose task could not be sent vanishes by itself, should we not even manage to remove it.
+PROVISIONAL_SECONDS = 60
+
+#: How much of a refused upload is read and thrown away, so that its sender gets to read why.
+LINGER_BYTES = 64 * 1024 * 1024
+LINGER_SECONDS = 5.0
+
+FILENAME_CHARACTERS = 255
+
+
+@dataclass
+class Received:
+    """What has come so far."""
+
+    filename: str = ""
+    size_bytes: int = 0
+    options: dict[str, str] = field(default_factory=dict)
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+    head: bytes = b""
+    media_type: str | None = None
+
+
+@blueprint.post("/ingestions")
+def create() -> Response:
+    """Take one document in. 202 with its id and links."""
+    document_id = ids.new_id()
+    with _lingering():
+        _refuse_announced_length()
+        boundary = multipart.boundary_of(request.content_type)
+        services.current().store.ping()  # before a gigabyte is taken in for nothing
+        source = _store(document_id, boundary)
+    log.info("upload.accepted", id=document_id, size_bytes=source.size_bytes, sha256=source.sha256)
+    return _accepted(document_id)
+
+
+def _store(document_id: str, boundary: bytes) -> Source:
+    storage = services.current().storage
+    try:
+        received = Received()
+        path = source_path(document_id)
+        with storage.writing(path) as file:
+            _receive(received, boundary, file)
+            options = Options.from_form(received.options, services.current().settings)
+        source = Source(
+            filename=received.filename,
+            media_type=received.media_type or "",
+            size_bytes=received.size_bytes,
+            sha256=received.digest.hexdigest(),
+            path=path,
+            options=options,
+        )
+        _dispatch(document_id, source)
+    except BaseException:
+        storage.remove(document_id)
+        raise
+    return source
+
+
+def _receive(received: Received, boundary: bytes, file: IO[bytes]) -> None:
+    most_bytes = services.current().settings.max_upload_bytes
+    for part in multipart.read(request.stream, boundary):
+        match part:
+            case FileBegins(filename=filename):
+                received.filename = clean_filename(filename)
+            case Option(name=name, value=value):
+                if name in received.options:
+                    raise InvalidOption(f"{name}: given twice", option=name)
+                received.options[name] = value
+            case Piece(data=data):
+                received.size_bytes += len(data)
+                if received.size_bytes > most_bytes:
+                    raise TooLarge(f"The file is larger than {most_bytes} bytes.", max_bytes=most_bytes)
+                _look_at(received, data)
+                received.digest.update(data)
+                file.write(data)
+    if not received.size_bytes:
+        raise EmptyFile("The file has no bytes.")
+    _judge(received)
+
+
+def _look_at(received: Received, data: bytes) -> None:
+    if received.media_type is None:
+        received.head += data[: media.SNIFF_BYTES]
+        if len(received.head) >= media.SNIFF_BYTES:
+            _judge(received)
+
+
+def _judge(received: Received) -> None:
+    received.media_type = received.media_type or media.type_of(received.head)
+    if received.media_type is None:
+        raise UnsupportedMediaType("The content is not a PDF, whatever its name says.", supported=[media.PDF])
+
+
+def _dispatch(document_id: str, source: Source) -> None:
+    current = services.current()
+    state = current.store.create(document_id, source, ttl_seconds=PROVISIONAL_SECONDS)
+    try:
+        current.broker.send_task(task_names.PARSE, args=(document_id, state.attempt), retry=False)
+        current.store.keep(document_id)
+    except (kombu.exceptions.OperationalError, redis.RedisError, OSError, StoreUnavailable) as error:
+        _forget(document_id)
+        raise StoreUnavailable("The work could not be handed to a worker.") from error
+
+
+def _forget(document_id: str) -> None:
+    try:
+        services.current().store.delete(document_id)
+    except StoreUnavailable:
+        log.warning("upload.left_to_expire", id=document_id, within_seconds=PROVISIONAL_SECONDS)
+
+
+def _accepted(document_id: str) -> Response:
+    links = {
+        "status": url_for("ingestions.status", document_id=document_id),
+        "stream": url_for("streams.stream_one", document_id=document_id),
+        "chunks": url_for("ingestions.chunks", document_id=document_id),
+    }
+    response = jsonify(id=document_id, status="PENDING", links=links)
+    response.status_code = 202
+    response.headers["Location"] = links["status"]
+    return response
+
+
+def clean_filename(filename: str) -> str:
+    """The last part of what a stranger calls a file, without control characters, for people to read."""
+    last = filename.replace("\\", "/").rsplit("/", 1)[-1]
+    printable = "".join(character for character in last if character.isprintable()).strip()
+    return printable[:FILENAME_CHARACTERS] or "document"
+
+
+def _refuse_announced_length() -> None:
+    most_bytes = services.current().settings.max_upload_bytes
+    if (request.content_length or 0) > most_bytes + FORM_OVERHEAD_BYTES:
+        raise TooLarge(f"The upload is larger than {most_bytes} bytes.", max_bytes=most_bytes)
+
+
+@contextmanager
+def _lingering() -> Iterator[None]:
+    """Read on for a while after a refusal: a client that is still sending would not see the answer (RFC 9112, 9.6)."""
+    try:
+        yield
+    except (RequestError, StoreUnavailable):
+        deadline = time.monotonic() + LINGER_SECONDS
+        left = LINGER_BYTES
+        try:
+            while left > 0 and time.monotonic() < deadline and (data := request.stream.read(multipart.PIECE_BYTES)):
+                left -= len(data)
+        except (OSError, RequestError, EOFError) as error:
+            log.debug("upload.sender_gone", error=str(error))
+        raise
