@@ -1,7 +1,7 @@
 """The whole service as real processes: Valkey, web nodes, workers, and a load balancer when asked for.
 
-Listening sockets are opened here and handed down, so that no port is ever guessed, and a node that is killed and started
-again has the address that it had.
+Listening sockets are opened here and handed down, so that no port is ever guessed, and a node that is killed and
+started again has the address that it had.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -66,10 +67,8 @@ class Process:
     def kill(self) -> None:
         """SIGKILL to the process and all that it started."""
         if self._process is not None:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             self._process.wait()
 
     def stop(self) -> int:
@@ -200,14 +199,18 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for process in (*self.web, *self.workers):
-            process.signal(signal.SIGTERM) if process.alive else None
+            if process.alive:
+                process.signal(signal.SIGTERM)
         for process in (*self.web, *self.workers):
-            process.kill() if kind else process.stop() if process.alive else None
+            if kind:
+                process.kill()
+            elif process.alive:
+                process.stop()
         for node in self.web:
             node.close()
         if self.valkey.is_running():
             self.valkey.stop()
         if kind:
             for process in (*self.web, *self.workers):
-                print(f"--- {process.name}\n{process.output()[-4000:]}")
+                sys.stderr.write(f"--- {process.name}\n{process.output()[-4000:]}\n")
         shutil.rmtree(self._sockets, ignore_errors=True)
