@@ -84,11 +84,9 @@ class Hub:
         self._viewers: set[Viewer] = set()
         self._to_subscribe: deque[str] = deque()
         self._emptied: deque[_Topic] = deque()
-        self._wake_receiver, self._wake_sender = socket.socketpair()
-        for end in (self._wake_receiver, self._wake_sender):
-            end.setblocking(False)
         self._stopping = threading.Event()
         self._started = False
+        self._threads: list[threading.Thread] = []
         self.connected = False
 
     # -- what the routes call ------------------------------------------------------------------------------------------
@@ -135,9 +133,15 @@ class Hub:
         log.info("hub.drained", viewers=len(viewers))
 
     def stop(self) -> None:
-        """Close the connection; the viewers are left as they are."""
+        """Close the connection; the viewers are left as they are. Returns when it is closed."""
         self._stopping.set()
+        if not self._started:
+            return
         self._wake()
+        for thread in self._threads:
+            thread.join()
+        self._wake_receiver.close()
+        self._wake_sender.close()
 
     # -- joining and leaving -------------------------------------------------------------------------------------------
 
@@ -146,8 +150,13 @@ class Hub:
             if self._started:
                 return
             self._started = True
+            self._wake_receiver, self._wake_sender = socket.socketpair()
+            for end in (self._wake_receiver, self._wake_sender):
+                end.setblocking(False)
         for target in (self._run, self._beat):
-            threading.Thread(target=target, name=f"hub{target.__name__}", daemon=True).start()
+            thread = threading.Thread(target=target, name=f"hub{target.__name__}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _enter(self, document_id: str, viewer: Viewer) -> _Topic:
         topic = self._topics.get(document_id)

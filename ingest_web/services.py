@@ -36,6 +36,14 @@ class Services:
         """The result rows."""
         return ChunkTable.from_settings(self.settings)
 
+    def close(self) -> None:
+        """Let go of every connection; the viewers are left as they are."""
+        self.hub.stop()
+        self.store.close()
+        self.broker.close()
+        if "chunks" in self.__dict__:
+            self.chunks.close()
+
     @classmethod
     def from_settings(cls, settings: Settings) -> Services:
         """The services that the settings name."""

@@ -17,8 +17,8 @@ import redis
 import structlog
 from flask import Blueprint, Response, jsonify, request, url_for
 
-from ingest_web import ids, media, multipart, services
-from ingest_web.multipart import FileBegins, Option, Piece
+from ingest_web import forms, ids, media, services
+from ingest_web.forms import FileBegins, Option, Piece
 from shared import task_names
 from shared.errors import (
     EmptyFile,
@@ -67,14 +67,14 @@ def create() -> Response:
     document_id = ids.new_id()
     with _lingering():
         _refuse_announced_length()
-        boundary = multipart.boundary_of(request.content_type)
+        boundary = forms.boundary_of(request.content_type)
         services.current().store.ping()  # before a gigabyte is taken in for nothing
         source = _store(document_id, boundary)
     log.info("upload.accepted", id=document_id, size_bytes=source.size_bytes, sha256=source.sha256)
     return _accepted(document_id)
 
 
-def _store(document_id: str, boundary: bytes) -> Source:
+def _store(document_id: str, boundary: str) -> Source:
     storage = services.current().storage
     try:
         received = Received()
@@ -97,9 +97,9 @@ def _store(document_id: str, boundary: bytes) -> Source:
     return source
 
 
-def _receive(received: Received, boundary: bytes, file: IO[bytes]) -> None:
+def _receive(received: Received, boundary: str, file: IO[bytes]) -> None:
     most_bytes = services.current().settings.max_upload_bytes
-    for part in multipart.read(request.stream, boundary):
+    for part in forms.read(request.stream, boundary):
         match part:
             case FileBegins(filename=filename):
                 received.filename = clean_filename(filename)
@@ -184,7 +184,7 @@ def _lingering() -> Iterator[None]:
         deadline = time.monotonic() + LINGER_SECONDS
         left = LINGER_BYTES
         try:
-            while left > 0 and time.monotonic() < deadline and (data := request.stream.read(multipart.PIECE_BYTES)):
+            while left > 0 and time.monotonic() < deadline and (data := request.stream.read(forms.PIECE_BYTES)):
                 left -= len(data)
         except (OSError, RequestError, EOFError) as error:
             log.debug("upload.sender_gone", error=str(error))

@@ -6,15 +6,24 @@ Each field is the variable ``INGEST_<NAME>``. `docs/settings.md` is the table fo
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.errors import SettingsError
 
 PREFIX = "INGEST_"
+
+#: Variables that share the prefix but belong to the user's side, the ``ingest`` command. The service looks past them,
+#: so that a shell in which someone has set one can start the service too.
+CLIENT_VARIABLES = frozenset({"INGEST_SERVER"})
+
+#: The address of a Unix socket holds 108 bytes on Linux, 104 on macOS, with a NUL at its end.
+LONGEST_SOCKET_PATH_BYTES = 100
 
 
 class Settings(BaseModel):
@@ -66,7 +75,8 @@ class Settings(BaseModel):
 
         Raises `SettingsError` that names the variable: for a value out of range, and for a name that is none.
         """
-        values = {name[len(PREFIX) :].lower(): value for name, value in environment.items() if name.startswith(PREFIX)}
+        names = [name for name in environment if name.startswith(PREFIX) and name not in CLIENT_VARIABLES]
+        values = {name[len(PREFIX) :].lower(): environment[name] for name in names}
         _refuse_unknown(values)
         try:
             return cls.model_validate(values).filled_in()
@@ -76,7 +86,7 @@ class Settings(BaseModel):
     def filled_in(self) -> Settings:
         """The same settings with what follows from `var` written out, and `var` absolute."""
         var = self.var.expanduser().absolute()
-        redis_url = self.redis_url or f"unix://{var / 'valkey.sock'}?db=0"
+        redis_url = self.redis_url or f"unix://{quote(str(valkey_socket(var)))}?db=0"
         return self.model_copy(
             update={
                 "var": var,
@@ -86,6 +96,19 @@ class Settings(BaseModel):
                 "database_url": self.database_url or f"sqlite:///{var / 'chunks.sqlite3'}",
             }
         )
+
+
+def valkey_socket(var: Path) -> Path:
+    """Where the embedded Valkey of a folder listens. The same for everyone who asks, whatever their environment.
+
+    A path too long for a socket's address is replaced by a short one, made of its hash.
+    """
+    path = var / "valkey.sock"
+    if len(bytes(path)) <= LONGEST_SOCKET_PATH_BYTES:
+        return path
+    # Not the temporary folder of the environment: two processes of one service may have different ones. Valkey creates
+    # the socket for its user alone, and does not start when somebody else's is in its place.
+    return Path(f"/tmp/ingest-{hashlib.sha256(bytes(path)).hexdigest()[:24]}.sock")  # noqa: S108
 
 
 def broker_url_of(redis_url: str) -> str:

@@ -9,6 +9,11 @@ import structlog
 
 from shared.config import Settings
 
+#: Local variables may hold what must not be logged.
+_TRACEBACKS_AS_VALUES = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
 
 def configure(settings: Settings) -> None:
     """Send structlog and the standard library's loggers through one chain to standard error."""
@@ -40,5 +45,9 @@ def configure(settings: Settings) -> None:
 
 def _rendering(settings: Settings) -> list[structlog.typing.Processor]:
     if settings.log_format == "json":
-        return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]
+        return [_TRACEBACKS_AS_VALUES, structlog.processors.JSONRenderer()]
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+        )
+    ]

@@ -78,6 +78,11 @@ class Store:
         self._create = client.register_script(scripts.load(scripts.CREATE_JOB))
         self._record = client.register_script(scripts.load(scripts.RECORD_EVENT))
 
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._redis.close()
+        self._redis.connection_pool.disconnect()
+
     def ping(self) -> None:
         """Return when Redis answers."""
         with _translated():

@@ -1,6 +1,7 @@
 """A multipart body (RFC 7578) as a sequence of fields and pieces of one file, never more than a piece in memory.
 
-Werkzeug's sans-I/O decoder does the parsing; this module feeds it and says what is wrong in our own words.
+The library `multipart` does the parsing; this module feeds it and says what is wrong in our own words. (Werkzeug's
+decoder adds a stray carriage return to a file whose last boundary is cut at the wrong place: pallets/werkzeug#3285.)
 """
 
 from __future__ import annotations
@@ -9,9 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
-from werkzeug.http import parse_options_header
-from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from werkzeug.exceptions import ClientDisconnected
 
 from shared.errors import FileMissing, MalformedUpload, TooManyFiles, UploadInterrupted
 
@@ -49,38 +49,40 @@ class Option:
 Part = FileBegins | Piece | Option
 
 
-def boundary_of(content_type: str | None) -> bytes:
+def boundary_of(content_type: str | None) -> str:
     """The boundary that a Content-Type announces. Raises `FileMissing` when it is not multipart/form-data."""
-    media_type, parameters = parse_options_header(content_type)
+    media_type, parameters = parse_options_header(content_type or "")
     if media_type != "multipart/form-data":
         raise FileMissing("Send the document as multipart/form-data, in a field named 'file'.")
     if not parameters.get("boundary"):
         raise MalformedUpload("The Content-Type names no boundary.")
-    return parameters["boundary"].encode("latin-1", "replace")
+    return parameters["boundary"]
 
 
-def read(body: IO[bytes], boundary: bytes) -> Iterator[Part]:
+def read(body: IO[bytes], boundary: str) -> Iterator[Part]:
     """The parts of a body, as they arrive.
 
     Raises `FileMissing`, `TooManyFiles`, `MalformedUpload`, and `UploadInterrupted` when the body ends early.
     """
-    decoder = MultipartDecoder(boundary, max_parts=MOST_PARTS)
-    parser = _Parser()
-    while True:
+    form = _Form()
+    parser = _parser(boundary)
+    while not parser.closed:
         data = _read_piece(body)
         try:
-            decoder.receive_data(data or None)
-            while not isinstance(event := decoder.next_event(), NeedData):
-                if isinstance(event, Epilogue):
-                    parser.end()
-                    return
-                yield from parser.take(event)
-        except (ValueError, RequestEntityTooLarge) as error:
+            for event in parser.parse(data):
+                yield from form.take(event)
+        except MultipartError as error:
             if not data:
                 raise UploadInterrupted("The body ended before its last boundary.") from error
             raise MalformedUpload(f"The multipart body is not valid: {error}") from error
-        if not data:
-            raise UploadInterrupted("The body ended before its last boundary.")
+    form.end()
+
+
+def _parser(boundary: str) -> PushMultipartParser:
+    try:
+        return PushMultipartParser(boundary, max_segment_count=MOST_PARTS)
+    except MultipartError as error:
+        raise MalformedUpload(f"The boundary is not valid: {error}") from error
 
 
 def _read_piece(body: IO[bytes]) -> bytes:
@@ -90,7 +92,7 @@ def _read_piece(body: IO[bytes]) -> bytes:
         raise UploadInterrupted("The connection was lost in mid-upload.") from error
 
 
-class _Parser:
+class _Form:
     """Which part the data that comes belongs to."""
 
     def __init__(self) -> None:
@@ -98,34 +100,38 @@ class _Parser:
         self._field: str | None = None
         self._value = b""
 
-    def take(self, event: object) -> Iterator[Part]:
-        match event:
-            case File(name=name, filename=filename) if name == FILE_FIELD:
-                self._files += 1
-                if self._files > 1:
-                    raise TooManyFiles("Send one file a request.")
-                self._field = None
-                yield FileBegins(filename)
-            case File(name=name) | Field(name=name) if name == FILE_FIELD:
-                raise FileMissing("The field 'file' holds no file: it has no file name.")
-            case File(name=name):
-                raise TooManyFiles(f"A file in the field {name!r}: send one, in the field 'file'.")
-            case Field(name=name):
-                self._field, self._value = name, b""
-            case Data(data=data, more_data=more_data):
-                yield from self._take_data(data, more_data)
+    def take(self, event: MultipartSegment | bytes | bytearray | None) -> Iterator[Part]:
+        """What an event of the parser means to us."""
+        if isinstance(event, MultipartSegment):
+            yield from self._begin(event.name or "", event.filename)
+        elif event is not None:
+            yield from self._data(bytes(event))
+        elif self._field is not None:
+            yield Option(self._field, self._value.decode("utf-8", "replace"))
 
-    def _take_data(self, data: bytes, more_data: bool) -> Iterator[Part]:
+    def end(self) -> None:
+        """The body is complete. Raises `FileMissing` when it held none."""
+        if not self._files:
+            raise FileMissing("There is no field named 'file'.")
+
+    def _begin(self, name: str, filename: str | None) -> Iterator[Part]:
+        self._field, self._value = None, b""
+        if filename is None:
+            if name == FILE_FIELD:
+                raise FileMissing("The field 'file' holds no file: it has no file name.")
+            self._field = name
+            return
+        if name != FILE_FIELD:
+            raise TooManyFiles(f"A file in the field {name!r}: send one, in the field 'file'.")
+        self._files += 1
+        if self._files > 1:
+            raise TooManyFiles("Send one file a request.")
+        yield FileBegins(filename)
+
+    def _data(self, data: bytes) -> Iterator[Part]:
         if self._field is None:
-            if data:
-                yield Piece(data)
+            yield Piece(data)
             return
         self._value += data
         if len(self._value) > MOST_FIELD_BYTES:
             raise MalformedUpload(f"The field {self._field!r} is longer than {MOST_FIELD_BYTES} bytes.")
-        if not more_data:
-            yield Option(self._field, self._value.decode("utf-8", "replace"))
-
-    def end(self) -> None:
-        if not self._files:
-            raise FileMissing("There is no field named 'file'.")

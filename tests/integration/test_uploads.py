@@ -1,0 +1,161 @@
+"""Uploads: everything or nothing, and a clear answer."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ingest_web import services
+from shared import keys, task_names
+from shared.storage import source_path
+
+HALF = b'Content-Disposition: form-data; name="file"; filename="a.pdf"\r\n\r\n%PDF-'
+PDF = b"%PDF-1.7\n" + b"x" * 5000
+
+
+def send(http, data: bytes, name: str = "a.pdf", **fields: str):
+    request = httpx.Request("POST", "http://x/", data=fields, files={"file": (name, data)})
+    return http.post("/ingestions", data=request.read(), content_type=request.headers["Content-Type"])
+
+
+def stored(settings) -> list[str]:
+    root = Path(settings.storage_url)
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def test_an_upload_is_accepted_with_its_links(http, store, settings):
+    """202, where to look, and the bytes in storage with their hash on record."""
+    answer = send(http, PDF, "../report.pdf", chunk_size="500")
+    body = answer.json
+    assert (answer.status_code, body["status"]) == (202, "PENDING")
+    assert answer.headers["Location"] == body["links"]["status"] == f"/status/{body['id']}"
+    assert body["links"]["stream"] == f"/status/stream/{body['id']}"
+    assert http.get(body["links"]["status"]).json["filename"] == "report.pdf"
+    source = store.source(body["id"])
+    assert source.sha256 == hashlib.sha256(PDF).hexdigest()
+    assert (source.size_bytes, source.options.chunk_size, source.options.chunk_overlap) == (len(PDF), 500, 100)
+    assert stored(settings) == [source_path(body["id"])]
+
+
+def test_the_first_task_waits_in_the_broker(http, client):
+    """The web tier names the task; it need not know it."""
+    document_id = send(http, PDF).json["id"]
+    [message] = client.lrange(keys.BROKER_PREFIX + task_names.QUEUE, 0, -1)
+    assert task_names.PARSE.encode() in message
+    assert document_id.encode() in message
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "fields", "status", "code"),
+    [
+        (b"PK\x03\x04 not a pdf" * 100, "report.pdf", {}, 415, "unsupported_media_type"),
+        (b"short", "report.pdf", {}, 415, "unsupported_media_type"),
+        (b"", "report.pdf", {}, 422, "empty_file"),
+        (PDF, "a.pdf", {"chunk_size": "1"}, 422, "invalid_option"),
+        (PDF, "a.pdf", {"chunk_overlap": "1000"}, 422, "invalid_option"),
+        (PDF, "a.pdf", {"engine": "magic"}, 422, "invalid_option"),
+        (PDF, "a.pdf", {"colour": "green"}, 422, "invalid_option"),
+        (b"%PDF-1.7\n" + b"x" * 2_000_000, "a.pdf", {}, 413, "too_large"),
+        (b"%PDF-1.7\n" + b"x" * 1_000_000, "a.pdf", {}, 413, "too_large"),
+    ],
+)
+def test_bad_input_gets_a_clear_answer_and_leaves_nothing(make_app, settings, client, data, name, fields, status, code):
+    """A problem document with a stable code; no file, no key, no task."""
+    app = make_app(max_upload_bytes=999_990)
+    answer = send(app.test_client(), data, name, **fields)
+    assert (answer.status_code, answer.json["code"], answer.json["status"]) == (status, code, status)
+    assert answer.content_type == "application/problem+json"
+    assert answer.json["title"]
+    assert answer.json["detail"]
+    assert stored(settings) == []
+    assert client.keys("*") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "code"),
+    [
+        (b"", None, "file_missing"),
+        (b"{}", "application/json", "file_missing"),
+        (b"--x--\r\n", "multipart/form-data; boundary=x", "file_missing"),
+        (b"garbage", "multipart/form-data; boundary=x", "upload_interrupted"),
+        (b"--x\r\n" + HALF, "multipart/form-data; boundary=x", "upload_interrupted"),
+    ],
+)
+def test_a_request_without_a_whole_file_is_a_400(http, settings, client, body, content_type, code):
+    """What is missing is said; nothing is left behind."""
+    answer = http.post("/ingestions", data=body, content_type=content_type)
+    assert (answer.status_code, answer.json["code"]) == (400, code)
+    assert stored(settings) == []
+    assert client.keys("*") == []
+
+
+def test_a_pdf_is_known_by_its_content(http):
+    """Whatever the name says, and with some bytes in front of the header, as viewers allow."""
+    assert send(http, b"\xef\xbb\xbf\n" + PDF, "holiday.jpg").status_code == 202
+
+
+def test_without_redis_an_upload_is_refused_for_now(make_app, settings, tmp_path):
+    """503 with Retry-After, and nothing half-created."""
+    app = make_app(redis_url=f"unix://{tmp_path}/gone.sock")
+    answer = send(app.test_client(), PDF)
+    assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert stored(settings) == []
+
+
+def test_without_a_broker_nothing_is_half_created(make_app, settings, client):
+    """When the task can't be sent, the record and the file go away again."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    app = make_app(broker_url=f"redis://127.0.0.1:{port}/0")
+    answer = send(app.test_client(), PDF)
+    assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+    assert stored(settings) == []
+    assert client.keys("*") == []
+
+
+def test_the_list_shows_the_newest_first_page_by_page(http):
+    """Every document is on exactly one page."""
+    sent = [send(http, PDF, f"{n}.pdf").json["id"] for n in range(5)]
+    first = http.get("/ingestions?limit=3").json
+    second = http.get(first["next"]).json
+    listed = [item["id"] for item in first["ingestions"] + second["ingestions"]]
+    assert listed == sorted(sent, reverse=True)
+    assert second["next"] is None
+    assert http.get("/ingestions?limit=0").json["code"] == "invalid_option"
+
+
+@pytest.mark.parametrize("path", ["/status/", "/status/stream/", "/ingestions/{}/chunks"])
+@pytest.mark.parametrize("document_id", ["0" * 26, "nonsense", "..%2f..%2fetc", "0" * 25 + "*"])
+def test_an_unknown_id_is_a_404_everywhere(http, path, document_id):
+    """Whether an id was never given or has expired, the answer is the same."""
+    answer = http.get(path.format(document_id) if "{}" in path else path + document_id)
+    assert answer.status_code == 404
+    assert answer.content_type == "application/problem+json"
+
+
+def test_the_result_is_not_ready_before_the_end(http):
+    """409 with the state, not an empty result."""
+    document_id = send(http, PDF).json["id"]
+    answer = http.get(f"/ingestions/{document_id}/chunks")
+    assert (answer.status_code, answer.json["code"], answer.json["state"]) == (409, "not_ready", "PENDING")
+
+
+def test_errors_of_routing_are_problems_too(http):
+    """No HTML comes out of a wrong path or method."""
+    for answer, status in ((http.get("/nowhere"), 404), (http.delete("/livez"), 405)):
+        assert (answer.status_code, answer.content_type) == (status, "application/problem+json")
+    assert "GET" in http.delete("/livez").headers["Allow"]
+
+
+def test_an_unexpected_error_shows_nothing_of_the_inside(http, app, monkeypatch):
+    """500, a code, and no trace."""
+    monkeypatch.setattr(services.of(app), "store", None)
+    answer = http.get("/status/" + "0" * 26)
+    assert (answer.status_code, answer.json["code"]) == (500, "internal")
+    assert b"Traceback" not in answer.data
+    assert b"NoneType" not in answer.data
