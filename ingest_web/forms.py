@@ -56,7 +56,7 @@ def boundary_of(content_type: str | None) -> str:
         raise FileMissing("Send the document as multipart/form-data, in a field named 'file'.")
     if not parameters.get("boundary"):
         raise MalformedUpload("The Content-Type names no boundary.")
-    return parameters["boundary"]
+    return str(parameters["boundary"])
 
 
 def read(body: IO[bytes], boundary: str) -> Iterator[Part]:

@@ -201,6 +201,7 @@ class Hub:
         return news
 
     def _leave(self, viewer: Viewer) -> None:
+        emptied = False
         with self._lock:
             self._viewers.discard(viewer)
             for document_id in viewer.cursor.ids:
@@ -211,6 +212,9 @@ class Hub:
                 if not topic.viewers and topic.emptied_at is None:
                     topic.emptied_at = time.monotonic()
                     self._emptied.append(topic)
+                    emptied = True
+        if emptied:
+            self._wake()
 
     def _wake(self) -> None:
         with suppress(BlockingIOError):  # it is full of reasons to wake up already
