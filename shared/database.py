@@ -22,6 +22,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.engine import make_url
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from shared.config import Settings
 from shared.documents import Chunk
@@ -51,7 +52,7 @@ class ChunkTable:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        METADATA.create_all(engine)
+        _create_where_missing(engine)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ChunkTable:
@@ -96,6 +97,14 @@ def make_engine(url: str) -> Engine:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _create_where_missing(engine: Engine) -> None:
+    # Not METADATA.create_all: it looks first and creates then, and processes that start together all look first.
+    with engine.begin() as transaction:
+        transaction.execute(CreateTable(CHUNKS, if_not_exists=True))
+        for index in CHUNKS.indexes:
+            transaction.execute(CreateIndex(index, if_not_exists=True))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -6,12 +6,14 @@ given by strangers never become part of a path.
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -33,20 +35,39 @@ class Storage:
 
     @contextmanager
     def writing(self, path: str) -> Iterator[IO[bytes]]:
-        """A new file, complete when the block ends, gone when it raises."""
+        """A new file, seen by others only when the block ends, and whole; gone when the block raises.
+
+        Two that write the same path at the same time don't disturb each other: the last to finish is what stays.
+        """
         full = self._full(path)
         self._fs.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
+        writing = self._writing_locally if isinstance(self._fs, LocalFileSystem) else self._writing_remotely
+        with writing(full) as file:
+            yield file
+
+    @contextmanager
+    def _writing_locally(self, full: str) -> Iterator[IO[bytes]]:
+        part = Path(f"{full}.{secrets.token_hex(4)}.part")
+        try:
+            with part.open("wb") as file:
+                yield file
+            part.replace(full)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+    @contextmanager
+    def _writing_remotely(self, full: str) -> Iterator[IO[bytes]]:
+        # An object store shows a file when it is closed, and not before.
         file: Any = self._fs.open(full, "wb")
         try:
             yield file
         except BaseException:
             if isinstance(file, AbstractBufferedFile):
-                # Object stores show a file when it is closed; this one must never be.
                 file.discard()
                 file.closed = True
             else:
                 file.close()
-            if self._fs.exists(full):
                 self._fs.rm_file(full)
             raise
         file.close()
@@ -75,6 +96,10 @@ class Storage:
         folder = self._full(document_id)
         if self._fs.exists(folder):
             self._fs.rm(folder, recursive=True)
+
+    def _while_it_grows(self, full: str) -> str:
+        """Local files show from their first byte, so they grow beside their place, under a name of their own."""
+        return f"{full}.{uuid4().hex}" if isinstance(self._fs, LocalFileSystem) else full
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}"
