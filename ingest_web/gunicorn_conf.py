@@ -38,6 +38,8 @@ worker_class = "ingest_web.worker.RelayWorker"
 #: Requests in hand at once. Streams don't count: they leave the request behind.
 worker_connections = 1000
 keepalive = 5
+#: Room for `ingest_web.ids.MOST_IDS` ids; gunicorn has no higher bound short of none at all.
+limit_request_line = 8190
 #: A loop that has not turned for so long is dead.
 timeout = 60
 #: The drain window, and time for an upload in hand.
