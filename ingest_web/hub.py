@@ -12,6 +12,7 @@ touches it. It knows documents, events and viewers; it knows neither HTTP nor so
 
 from __future__ import annotations
 
+import itertools
 import random
 import select
 import socket
@@ -41,6 +42,9 @@ LINGER_SECONDS = 1.0
 #: Redis must confirm a subscription within this time.
 CONFIRM_SECONDS = 5.0
 
+#: The loop never turns faster than this for nothing.
+LEAST_PATIENCE_SECONDS = 0.01
+
 #: With nothing heard for so long, ask; with no answer for as long again, the connection is dead.
 PING_SECONDS = 5.0
 
@@ -61,15 +65,13 @@ Connect = Callable[[], PubSub]
 class _Topic:
     """A watched document."""
 
-    __slots__ = ("confirmed", "document_id", "emptied_at", "seq", "viewers", "waiting")
+    __slots__ = ("confirmed", "seq", "viewers", "waiting")
 
-    def __init__(self, document_id: str) -> None:
-        self.document_id = document_id
+    def __init__(self) -> None:
         self.viewers: set[Viewer] = set()
         self.confirmed = False
         self.waiting: list[threading.Event] = []
         self.seq: Seq = 0
-        self.emptied_at: float | None = None
 
 
 class Hub:
@@ -83,7 +85,8 @@ class Hub:
         self._topics: dict[str, _Topic] = {}
         self._viewers: set[Viewer] = set()
         self._to_subscribe: deque[str] = deque()
-        self._emptied: deque[_Topic] = deque()
+        #: Documents whose last viewer has gone, and when; the longest ago first.
+        self._emptied_at: dict[str, float] = {}
         self._stopping = threading.Event()
         self._started = False
         self._threads: list[threading.Thread] = []
@@ -161,10 +164,10 @@ class Hub:
     def _enter(self, document_id: str, viewer: Viewer) -> _Topic:
         topic = self._topics.get(document_id)
         if topic is None:
-            topic = self._topics[document_id] = _Topic(document_id)
+            topic = self._topics[document_id] = _Topic()
             self._to_subscribe.append(document_id)
         topic.viewers.add(viewer)
-        topic.emptied_at = None
+        self._emptied_at.pop(document_id, None)
         return topic
 
     def _await_confirmation(self, topic: _Topic) -> None:
@@ -209,9 +212,8 @@ class Hub:
                 if topic is None:
                     continue
                 topic.viewers.discard(viewer)
-                if not topic.viewers and topic.emptied_at is None:
-                    topic.emptied_at = time.monotonic()
-                    self._emptied.append(topic)
+                if not topic.viewers and document_id not in self._emptied_at:
+                    self._emptied_at[document_id] = time.monotonic()
                     emptied = True
         if emptied:
             self._wake()
@@ -225,23 +227,23 @@ class Hub:
     def _run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
+            began = time.monotonic()
             try:
-                pubsub = self._connect()
-            except (redis.RedisError, OSError) as error:
-                failures += 1
-                log.warning("hub.connect_failed", error=str(error), failures=failures)
-                self._stopping.wait(_backoff_seconds(failures))
-                continue
-            try:
-                failures = 0
-                self._serve(pubsub)
+                self._serve_a_connection()
             except (redis.RedisError, IngestError, OSError) as error:
-                if not self._stopping.is_set():
-                    log.warning("hub.connection_lost", error=str(error), watched=len(self._topics))
-                failures = 1
-            finally:
-                self._disconnected()
-                pubsub.close()
+                log.warning("hub.connection_lost", error=str(error), watched=len(self._topics), failures=failures)
+            except Exception:  # a fault of ours must not leave every viewer of this process in the dark
+                log.exception("hub.failed")
+            failures = 1 if time.monotonic() - began > PING_SECONDS else failures + 1
+            self._stopping.wait(_backoff_seconds(failures))
+
+    def _serve_a_connection(self) -> None:
+        pubsub = self._connect()
+        try:
+            self._serve(pubsub)
+        finally:
+            self._disconnected()
+            pubsub.close()
 
     def _serve(self, pubsub: PubSub) -> None:
         with self._lock:
@@ -280,11 +282,10 @@ class Hub:
         if due <= now:
             due += PING_SECONDS
         with self._lock:
-            if self._emptied and (emptied_at := self._emptied[0].emptied_at) is not None:
+            for emptied_at in self._emptied_at.values():
                 due = min(due, emptied_at + LINGER_SECONDS)
-            elif self._emptied:
-                due = now
-        return max(0.0, due - now) + 0.001
+                break
+        return max(LEAST_PATIENCE_SECONDS, due - now)
 
     def _drain_wakeups(self) -> None:
         with suppress(BlockingIOError):
@@ -299,25 +300,21 @@ class Hub:
             pubsub.send("SUBSCRIBE", *map(keys.channel, batch))
 
     def _send_unsubscriptions(self, pubsub: PubSub) -> None:
-        abandoned = []
-        now = time.monotonic()
         with self._lock:
-            while self._emptied:
-                topic = self._emptied[0]
-                if topic.emptied_at is not None and topic.emptied_at + LINGER_SECONDS > now:
-                    break
-                self._emptied.popleft()
-                if topic.viewers:
-                    continue
-                if not topic.confirmed:
-                    # Its confirmation is on its way; taken for a later subscription's, it would say too much.
-                    topic.emptied_at = now
-                    self._emptied.append(topic)
-                    break
-                del self._topics[topic.document_id]
-                abandoned.append(topic.document_id)
+            abandoned = self._abandoned(time.monotonic() - LINGER_SECONDS)
+            for document_id in abandoned:
+                del self._topics[document_id]
+                del self._emptied_at[document_id]
         for batch in _batches(abandoned, BATCH):
             pubsub.send("UNSUBSCRIBE", *map(keys.channel, batch))
+
+    def _abandoned(self, since: float) -> list[str]:
+        """The documents that nobody watches since then, of which Redis has confirmed the subscription.
+
+        A confirmation that is still on its way would be taken for a later subscription's, and say too much.
+        """
+        due = itertools.takewhile(lambda item: item[1] <= since, self._emptied_at.items())
+        return [document_id for document_id, _ in due if self._topics[document_id].confirmed]
 
     def _take(self, message: list[bytes | int | None], unread: set[str]) -> None:
         match message:

@@ -26,14 +26,14 @@ def test_a_password_is_needed(client):
 
 def test_a_damaged_file_is_recovered(client):
     """A broken table of contents costs nothing but a warning."""
-    state = ingest(client, pdfs.clobbered_startxref())
+    state = ingest(client, pdfs.clobbered_xref_stream(3))
     assert state.status is Status.COMPLETED
     assert "repaired" in [warning.code for warning in state.warnings]
 
 
 def test_a_file_of_which_nothing_is_left(client):
     """Random bytes after a good header fail as unreadable."""
-    state = ingest(client, pdfs.random_bytes_after_header())
+    state = ingest(client, pdfs.noise_after_a_good_header())
     assert (state.status, state.error.code) == (Status.FAILED, "unreadable")
 
 

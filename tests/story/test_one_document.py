@@ -28,7 +28,7 @@ def test_upload_watch_fetch(client, report):
     chunks = list(client.chunks(document_id))
     assert chunks[0].page_first == 1
     assert chunks[-1].page_last == 12
-    assert "年度" in "".join(chunk.text for chunk in chunks)
+    assert pdfs.CHINESE in "".join(chunk.text for chunk in chunks)
 
 
 def test_what_the_bar_shows_is_true(client, report):
