@@ -20,30 +20,24 @@ _EVENT_ID = re.compile(r"\d{1,15}(\.\d{1,15})*", re.ASCII)
 class Cursor:
     """For each document, the last event that was sent, and whether that was its final one."""
 
-    __slots__ = ("_final", "_seqs", "resumed")
+    __slots__ = ("_final", "_seqs", "finished", "ids", "resumed")
 
     def __init__(self, ids: Sequence[str], last_event_id: str | None = None) -> None:
         """``last_event_id`` that does not fit these ids counts as none: the viewer then gets the state as it stands."""
         seqs = parse_event_id(last_event_id, len(ids)) or [0] * len(ids)
         self._seqs: dict[str, Seq] = dict(zip(ids, seqs, strict=True))
         self._final: set[str] = set()
+        #: The documents, in the order in which they were asked for.
+        self.ids = tuple(ids)
+        #: Whether the final event of every document has been sent.
+        self.finished = False
         #: Whether the viewer came with a valid Last-Event-ID.
         self.resumed = any(seqs)
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The documents, in the order in which they were asked for."""
-        return tuple(self._seqs)
 
     @property
     def event_id(self) -> str:
         """What the viewer shall remember."""
         return ".".join(map(str, self._seqs.values()))
-
-    @property
-    def finished(self) -> bool:
-        """Whether the final event of every document has been sent."""
-        return len(self._final) == len(self._seqs)
 
     def seq(self, document_id: str) -> Seq:
         """The last event of a document that was sent; 0 for none."""
@@ -57,15 +51,20 @@ class Cursor:
     def advance(self, event: Event) -> None:
         """Note that the event has been sent."""
         self._seqs[event.document_id] = event.seq
-        if event.is_final:
-            self._final.add(event.document_id)
-        else:
-            self._final.discard(event.document_id)
+        if event.is_final or self._final:  # this runs for every delivery, and hardly ever has anything to note
+            self._note(event.document_id, event.is_final)
 
     def settle(self, document_id: str, seq: Seq) -> None:
         """Note that the document is final and that the viewer has seen its final event, ``seq``, before."""
         self._seqs[document_id] = seq
-        self._final.add(document_id)
+        self._note(document_id, is_final=True)
+
+    def _note(self, document_id: str, is_final: bool) -> None:
+        if is_final:
+            self._final.add(document_id)
+        else:
+            self._final.discard(document_id)
+        self.finished = len(self._final) == len(self._seqs)
 
 
 def parse_event_id(value: str | None, count: int) -> list[Seq] | None:

@@ -22,7 +22,7 @@ class Event:
     sent.
     """
 
-    __slots__ = ("_frame", "body", "document_id", "is_final", "rewinds", "seq")
+    __slots__ = ("body", "document_id", "frame", "is_final", "rewinds", "seq")
 
     def __init__(self, document_id: str, seq: Seq, is_final: bool, data: bytes, *, rewinds: bool = False) -> None:
         self.document_id = document_id
@@ -30,7 +30,7 @@ class Event:
         self.is_final = is_final
         self.rewinds = rewinds
         self.body = sse.body(NAME, data)
-        self._frame: bytes | None = None
+        self.frame = sse.event_id(str(seq)) + self.body
 
     @classmethod
     def from_json(cls, data: bytes, *, rewinds: bool = False) -> Self:
@@ -40,13 +40,6 @@ class Event:
             return cls(state["id"], state["seq"], state["status"] in FINAL, data, rewinds=rewinds)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a state: {data!r:.200}") from error
-
-    @property
-    def frame(self) -> bytes:
-        """The bytes for a stream of this document alone, made once."""
-        if self._frame is None:
-            self._frame = sse.event_id(str(self.seq)) + self.body
-        return self._frame
 
     def __repr__(self) -> str:
         return f"<Event {self.document_id} {self.seq}{' final' if self.is_final else ''}>"

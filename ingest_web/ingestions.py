@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from flask import Blueprint, Response, request
 
-from ingest_web import ids, services
+from ingest_web import dispatch, ids, services
 from shared.documents import to_json_lines
-from shared.errors import InvalidOption, NotReady
+from shared.errors import InvalidOption, NotReady, NotRetryable, OutOfOrder, Refused, StoreUnavailable
 from shared.jobs import Status
+from shared.protocol import Failure, encode_state
 
 blueprint = Blueprint("ingestions", __name__)
 
@@ -45,6 +46,39 @@ def chunks(document_id: str) -> Response:
         raise NotReady(f"The document is {state.status}; its chunks come when it is COMPLETED.", state=state.status)
     lines = to_json_lines(current.chunks.of(document_id))
     return Response(_packed(lines), content_type="application/jsonl; charset=utf-8", headers=NO_STORE)
+
+
+@blueprint.delete("/ingestions/<document_id>")
+def delete(document_id: str) -> Response:
+    """Cancel a running document, which answers with its state; remove a finished one, which answers 204."""
+    current = services.current()
+    state = current.store.state(ids.checked(document_id))
+    if not state.is_final:
+        try:
+            cancelled = current.store.record(document_id, state.attempt, Status.CANCELLED, "Cancelled")
+            return Response(encode_state(cancelled), content_type="application/json", headers=NO_STORE)
+        except Refused:
+            pass  # it has just finished by itself
+    current.storage.remove(document_id)
+    current.chunks.remove(document_id)
+    current.store.delete(document_id)
+    return Response(status=204)
+
+
+@blueprint.post("/ingestions/<document_id>/retry")
+def retry(document_id: str) -> Response:
+    """Start over what FAILED or was CANCELLED, as the next attempt."""
+    store = services.current().store
+    try:
+        state = store.begin_attempt(ids.checked(document_id))
+    except OutOfOrder as error:
+        raise NotRetryable("Only what FAILED or was CANCELLED can be tried again.") from error
+    try:
+        dispatch.send(document_id, state.attempt)
+    except StoreUnavailable as error:
+        store.record(document_id, state.attempt, Status.FAILED, error.detail, error=Failure(error.code, error.detail))
+        raise
+    return Response(encode_state(state), 202, content_type="application/json", headers=NO_STORE)
 
 
 def _limit() -> int:

@@ -12,14 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
-import kombu.exceptions
-import redis
 import structlog
 from flask import Blueprint, Response, jsonify, request, url_for
 
-from ingest_web import forms, ids, media, services
+from ingest_web import dispatch, forms, ids, media, services
 from ingest_web.forms import FileBegins, Option, Piece
-from shared import task_names
 from shared.errors import (
     EmptyFile,
     InvalidOption,
@@ -136,11 +133,11 @@ def _dispatch(document_id: str, source: Source) -> None:
     current = services.current()
     state = current.store.create(document_id, source, ttl_seconds=PROVISIONAL_SECONDS)
     try:
-        current.broker.send_task(task_names.PARSE, args=(document_id, state.attempt), retry=False)
+        dispatch.send(document_id, state.attempt)
         current.store.keep(document_id)
-    except (kombu.exceptions.OperationalError, redis.RedisError, OSError, StoreUnavailable) as error:
+    except StoreUnavailable:
         _forget(document_id)
-        raise StoreUnavailable("The work could not be handed to a worker.") from error
+        raise
 
 
 def _forget(document_id: str) -> None:

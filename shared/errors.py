@@ -9,6 +9,7 @@
     │   ├── UploadInterrupted      400  upload_interrupted
     │   ├── UnknownIngestion       404  unknown_ingestion
     │   ├── NotReady               409  not_ready
+    │   ├── NotRetryable           409  not_retryable
     │   ├── TooLarge               413  too_large
     │   ├── UnsupportedMediaType   415  unsupported_media_type
     │   ├── EmptyFile              422  empty_file
@@ -101,6 +102,14 @@ class NotReady(RequestError):
     code = "not_ready"
     status = 409
     title = "The result is not ready"
+
+
+class NotRetryable(RequestError):
+    """Only what FAILED or was CANCELLED can be tried again."""
+
+    code = "not_retryable"
+    status = 409
+    title = "The ingestion can't be tried again"
 
 
 class TooLarge(RequestError):

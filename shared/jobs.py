@@ -22,6 +22,9 @@ class Status(StrEnum):
 
 FINAL: frozenset[Status] = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
+#: From these an explicit retry starts the next attempt.
+RETRYABLE: frozenset[Status] = frozenset({Status.FAILED, Status.CANCELLED})
+
 #: From each state, the states that an event may bring next. Every running state may repeat itself: that is progress.
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.PENDING: frozenset({Status.PENDING, Status.PARSING, Status.FAILED, Status.CANCELLED}),

@@ -7,6 +7,7 @@ from importlib.resources import files
 
 CREATE_JOB = "create_job"
 RECORD_EVENT = "record_event"
+BEGIN_ATTEMPT = "begin_attempt"
 
 
 @cache

@@ -25,9 +25,9 @@ from shared.errors import (
     StoreUnavailable,
     UnknownIngestion,
 )
-from shared.jobs import FINAL, Status, sources_of
+from shared.jobs import FINAL, RETRYABLE, Status, sources_of
 from shared.options import Options
-from shared.protocol import FIELDS, Failure, Notice, Seq, Stage, State, encode_fields, json_of_hash, timestamp
+from shared.protocol import Failure, Notice, Seq, Stage, State, encode_fields, json_of_hash, timestamp
 
 Clock = Callable[[], datetime]
 
@@ -77,6 +77,7 @@ class Store:
         self._ttl_seconds = settings.retention_seconds
         self._create = client.register_script(scripts.load(scripts.CREATE_JOB))
         self._record = client.register_script(scripts.load(scripts.RECORD_EVENT))
+        self._begin = client.register_script(scripts.load(scripts.BEGIN_ATTEMPT))
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -100,7 +101,7 @@ class Store:
             # The index lives in a slot of its own: a name in it without a document is skipped, never the reverse.
             self._redis.zadd(keys.INDEX, {document_id: 0})
             _, payload = self._create(
-                keys=[keys.state(document_id), keys.events(document_id), keys.source(document_id)],
+                keys=_all_keys(document_id),
                 args=[
                     self._history_events,
                     ttl_seconds or self._ttl_seconds,
@@ -155,10 +156,23 @@ class Store:
             changes["finished_at"] = now
         return self._record_changes(document_id, attempt, status, changes)
 
+    def begin_attempt(self, document_id: str) -> State:
+        """Start a document over that FAILED or was CANCELLED: PENDING again, as the next attempt.
+
+        Raises `OutOfOrder` when it is running or COMPLETED, `UnknownIngestion`.
+        """
+        now = timestamp(self._clock())
+        with _translated():
+            code, payload = self._begin(
+                keys=_all_keys(document_id),
+                args=[_listed(RETRYABLE), self._history_events, self._ttl_seconds, *_flat(_beginning(now))],
+            )
+        return _outcome(code, payload, f"{document_id} is not one that can be tried again.")
+
     def _record_changes(self, document_id: str, attempt: int, status: Status, changes: Mapping[str, object]) -> State:
         with _translated():
             code, payload = self._record(
-                keys=[keys.state(document_id), keys.events(document_id), keys.source(document_id)],
+                keys=_all_keys(document_id),
                 args=[
                     attempt,
                     _listed(sources_of(status)),
@@ -168,11 +182,7 @@ class Store:
                     *_flat(changes),
                 ],
             )
-        if code == b"unknown_ingestion":
-            raise UnknownIngestion(f"There is no ingestion {document_id}.")
-        if code in _REFUSALS:
-            raise _REFUSALS[code](f"{document_id}: attempt {attempt} may not report {status} any more.")
-        return State.from_json(payload)
+        return _outcome(code, payload, f"{document_id}: attempt {attempt} may not report {status} any more.")
 
     def state(self, document_id: str) -> State:
         """The present state. Raises `UnknownIngestion`."""
@@ -235,22 +245,33 @@ def _translated() -> Iterator[None]:
         raise StoreUnavailable("Redis can't be reached.") from error
 
 
+def _outcome(code: bytes, payload: bytes, refusal: str) -> State:
+    if code == b"unknown_ingestion":
+        raise UnknownIngestion("There is no such ingestion.")
+    if code in _REFUSALS:
+        raise _REFUSALS[code](refusal)
+    return State.from_json(payload)
+
+
+def _beginning(now: str) -> dict[str, object]:
+    """The fields that every attempt begins with."""
+    return {
+        "status": Status.PENDING,
+        "progress": 0,
+        "message": "Waiting for a worker",
+        "stage": None,
+        "eta_seconds": None,
+        "at": now,
+        "updated_at": now,
+        "finished_at": None,
+        "error": None,
+        "warnings": [],
+    }
+
+
 def _first_fields(document_id: str, filename: str, now: str) -> dict[str, object]:
-    fields: dict[str, object] = dict.fromkeys(FIELDS)
-    fields.update(
-        id=document_id,
-        filename=filename,
-        status=Status.PENDING,
-        progress=0,
-        message="Waiting for a worker",
-        attempt=1,
-        at=now,
-        created_at=now,
-        updated_at=now,
-        warnings=[],
-    )
-    del fields["seq"]  # the script gives it
-    return fields
+    # All fields but seq, which the script gives.
+    return {"id": document_id, "filename": filename, "attempt": 1, "created_at": now, **_beginning(now)}
 
 
 def _flat(values: Mapping[str, object]) -> list[str]:

@@ -1,4 +1,4 @@
--- The part that create_job.lua and record_event.lua share; shared/scripts.py puts it before each of them.
+-- The part that all the scripts share; shared/scripts.py puts it before each of them.
 
 -- The order on the wire. shared/protocol.py has the same list; a test compares them.
 local FIELDS = {

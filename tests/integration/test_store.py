@@ -235,3 +235,31 @@ def test_a_redis_that_is_gone_has_one_error(settings, tmp_path):
     for ask in (store.ping, lambda: store.state("d"), lambda: store.newest(1), lambda: store.create("d", SOURCE)):
         with pytest.raises(StoreUnavailable):
             ask()
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
+def test_a_retry_is_the_next_attempt(any_store, any_client, status):
+    """The bar begins again, the numbers go on, and writers of the attempt before are refused."""
+    bring_to(any_store, Status.PARSING)
+    any_store.record("d", 1, Status.PARSING, "half", progress=45.0, warnings=[Notice("w", "w")])
+    error = Failure("internal", "No.") if status is Status.FAILED else None
+    last = any_store.record("d", 1, status, "over", error=error)
+    state = any_store.begin_attempt("d")
+    assert (state.status, state.attempt, state.seq, state.progress) == (Status.PENDING, 2, last.seq + 1, 0)
+    assert (state.error, state.finished_at, state.warnings, state.created_at) == (None, None, (), last.created_at)
+    assert messages(any_client)[-1] == any_store.state_json("d")
+    with pytest.raises(StaleAttempt):
+        any_store.record("d", 1, Status.PARSING, "late")
+    assert any_store.record("d", 2, Status.PARSING, "again").attempt == 2
+
+
+@pytest.mark.parametrize("status", PATH)
+def test_only_what_failed_or_was_cancelled_can_be_tried_again(any_store, any_client, status):
+    """A running document can't be started twice, a completed one has its result."""
+    bring_to(any_store, status)
+    before = messages(any_client)
+    with pytest.raises(OutOfOrder):
+        any_store.begin_attempt("d")
+    assert messages(any_client) == before
+    with pytest.raises(UnknownIngestion):
+        any_store.begin_attempt("nobody")

@@ -145,6 +145,28 @@ def test_the_result_is_not_ready_before_the_end(http):
     assert (answer.status_code, answer.json["code"], answer.json["state"]) == (409, "not_ready", "PENDING")
 
 
+def test_a_running_document_is_cancelled_and_then_removed(http, client, settings):
+    """DELETE stops what runs and answers its state; once more, and nothing of it is left."""
+    document_id = send(http, PDF).json["id"]
+    answer = http.delete(f"/ingestions/{document_id}")
+    assert (answer.status_code, answer.json["status"]) == (200, "CANCELLED")
+    assert answer.data == http.get(f"/status/{document_id}").data
+    assert http.delete(f"/ingestions/{document_id}").status_code == 204
+    assert http.get(f"/status/{document_id}").status_code == 404
+    assert stored(settings) == []
+    assert client.keys("ingest:{*") == []
+
+
+def test_a_cancelled_document_can_be_tried_again(http, client):
+    """The next attempt waits in the broker; a running document can't be started twice."""
+    document_id = send(http, PDF).json["id"]
+    assert http.post(f"/ingestions/{document_id}/retry").json["code"] == "not_retryable"
+    http.delete(f"/ingestions/{document_id}")
+    answer = http.post(f"/ingestions/{document_id}/retry")
+    assert (answer.status_code, answer.json["status"], answer.json["attempt"]) == (202, "PENDING", 2)
+    assert client.llen(keys.BROKER_PREFIX + task_names.QUEUE) == 2
+
+
 def test_errors_of_routing_are_problems_too(http):
     """No HTML comes out of a wrong path or method."""
     for answer, status in ((http.get("/nowhere"), 404), (http.delete("/livez"), 405)):
