@@ -1,0 +1,205 @@
+"""The Python client: upload a document, watch it, fetch what came of it. It knows no command and no terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self, TypedDict, Unpack
+from urllib.parse import quote
+
+import httpx
+
+from ingest_client.errors import RequestRefused, ServerUnreachable, UnexpectedAnswer, translated
+from ingest_client.reconnect import ReconnectPolicy
+from ingest_client.sequence import Sequence
+from ingest_client.stream import Stream
+from ingest_client.upload import Upload
+from shared.documents import Chunk
+from shared.protocol import State
+
+DEFAULT_SERVER = "http://127.0.0.1:8000"
+
+#: Two heartbeats of the server, and some: whoever is silent for longer is gone.
+SILENCE_SECONDS = 35.0
+
+#: Less than a server keeps an idle connection, so that a request never meets one that is being closed.
+KEEPALIVE_SECONDS = 1.0
+
+_CHUNK_FIELDS = frozenset(field.name for field in dataclasses.fields(Chunk))
+
+
+class Options(TypedDict, total=False):
+    """What may be chosen for one document; what is left out is the server's default."""
+
+    engine: str
+    chunk_size: int
+    chunk_overlap: int
+
+
+class Client:
+    """A server, and how to talk to it. Safe to use from several threads; close it, or use it in a ``with``."""
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_SERVER,
+        *,
+        timeout_seconds: float = 30.0,
+        silence_seconds: float = SILENCE_SECONDS,
+        patience_seconds: float = 120.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """``base_url`` may have a path. Raises `ValueError` when it is not ``http://...`` or ``https://...``.
+
+        ``timeout_seconds``: how long each step of a request may take. ``silence_seconds``: a watched stream without a
+        sign of life for so long is opened again. ``patience_seconds``: how long `watch` goes on without reaching the
+        server. ``headers`` go with every request.
+        """
+        self._timeout = httpx.Timeout(timeout_seconds, pool=None)
+        self._stream_timeout = httpx.Timeout(timeout_seconds, read=silence_seconds, pool=None)
+        self._policy = ReconnectPolicy(patience_seconds=patience_seconds)
+        certificates = httpx.create_ssl_context()
+
+        def http(keepalive_connections: int) -> httpx.Client:
+            return httpx.Client(
+                base_url=_checked(base_url),
+                headers=headers,
+                timeout=self._timeout,
+                verify=certificates,
+                limits=httpx.Limits(
+                    max_keepalive_connections=keepalive_connections, keepalive_expiry=KEEPALIVE_SECONDS
+                ),
+            )
+
+        self._http = http(keepalive_connections=4)
+        # An upload gets a connection of its own: it must know which one it is (see `upload`).
+        self._upload_http = http(keepalive_connections=0)
+
+    def submit(
+        self,
+        file: str | Path | BinaryIO,
+        *,
+        filename: str | None = None,
+        sent: Callable[[int], None] = lambda _bytes: None,
+        **options: Unpack[Options],
+    ) -> str:
+        """Upload a document and give its id.
+
+        ``file`` is a path or an open binary file, read from where it stands; it is never held in memory as a whole.
+        ``filename`` is the name to show, by default the file's own. ``sent`` hears the number of bytes sent so far.
+        ``options`` are those of `Options`.
+
+        Raises `RequestRefused` (e.g. ``too_large``, ``unsupported_media_type``), also in mid-upload; `OSError` when the
+        file can't be read; `ServerUnreachable`. It is not repeated by itself: that could ingest the document twice.
+        """
+        if isinstance(file, str | Path):
+            with Path(file).open("rb") as opened:
+                return self.submit(opened, filename=filename or Path(file).name, sent=sent, **options)
+        upload = Upload(file, sent)
+        name = _sendable(filename or Path(str(getattr(file, "name", "document"))).name)
+        with translated():
+            response = self._upload_http.post(
+                "/ingestions",
+                data={option: str(value) for option, value in options.items()},
+                files={"file": (name, upload, "application/octet-stream")},  # type: ignore[dict-item]  # reads as a file
+                extensions={"trace": upload.trace},
+            )
+        return _id_in(_accepted(response))
+
+    def status(self, document_id: str) -> State:
+        """The present state. Raises `RequestRefused` (``unknown_ingestion``), `ServerUnreachable`."""
+        with translated():
+            response = self._http.get(f"/status/{quote(document_id, safe='')}")
+        try:
+            return State.from_json(_accepted(response).content)
+        except ValueError as error:
+            raise _not_ours(response) from error
+
+    def watch(self, *document_ids: str) -> Iterator[State]:
+        """Each new state of the documents, in order and once, from the present one to the final one of each.
+
+        It takes one connection, which carries about a hundred documents; lost connections are made again and resumed.
+        Raises `ServerUnreachable` when the server can't be reached for ``patience_seconds``, and `RequestRefused` for
+        an error that waiting won't mend.
+        """
+        sequence = Sequence(document_ids)
+        return iter(Stream(self._http, sequence, self._policy, self._stream_timeout))
+
+    def chunks(self, document_id: str) -> Iterator[Chunk]:
+        """The chunks of a completed document, in order, as they come in.
+
+        Raises `RequestRefused` (``not_ready``, ``unknown_ingestion``), `ServerUnreachable`, also in the middle.
+        """
+        for line in self.chunk_lines(document_id):
+            try:
+                values = json.loads(line)
+                yield Chunk(**{name: values[name] for name in _CHUNK_FIELDS})
+            except (ValueError, TypeError, KeyError) as error:
+                raise UnexpectedAnswer(f"not a chunk: {line!r:.200}") from error
+
+    def chunk_lines(self, document_id: str) -> Iterator[bytes]:
+        """The same as JSON Lines, byte for byte as the server sends them, each with its line end."""
+        with self._opened(f"/ingestions/{quote(document_id, safe='')}/chunks") as response:
+            rest = b""
+            for piece in response.iter_bytes():
+                # Only "\n" ends a line: a text may hold U+2028 and others that str.splitlines would cut at.
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    yield line + b"\n"
+            if rest:
+                raise ServerUnreachable("the chunks broke off in the middle of a line")
+
+    @contextmanager
+    def _opened(self, path: str) -> Iterator[httpx.Response]:
+        with translated(), self._http.stream("GET", path) as response:
+            if not response.is_success:
+                response.read()
+            yield _accepted(response)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+        self._upload_http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _checked(base_url: str) -> str:
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"{base_url!r} is not an address: {error}") from error
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError(f"{base_url!r} is not an address like {DEFAULT_SERVER}")
+    return base_url
+
+
+def _sendable(filename: str) -> str:
+    # A name on disk may hold bytes that are no UTF-8; Python keeps them as surrogates, which can't be encoded.
+    return filename.encode(errors="replace").decode()
+
+
+def _accepted(response: httpx.Response) -> httpx.Response:
+    if not response.is_success:
+        raise RequestRefused.from_answer(response)
+    return response
+
+
+def _id_in(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["id"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _not_ours(response) from error
+
+
+def _not_ours(response: httpx.Response) -> UnexpectedAnswer:
+    return UnexpectedAnswer(f"{response.url} does not answer as ingest-live does")
