@@ -1,0 +1,179 @@
+"""Makers of PDFs to ingest, good and bad. Each gives bytes, the same every time, and is asked for the same but once."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable, Iterator
+from functools import cache
+
+from PIL import Image
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import ArrayObject, DecodedStreamObject, DictionaryObject, NameObject, NumberObject
+from reportlab.lib import colors
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.units import mm
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.cidfonts import UnicodeCIDFont
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import Table
+
+CHINESE_FONT = "STSong-Light"
+CHINESE = "文档处理进度实时推送到浏览器无需轮询。"
+
+_TEXT = (
+    "the progress of every document reaches each browser that watches it within moments of the work moving on and "
+    "nobody asks twice because a server that knows speaks first while those who listen need only keep the line open"
+)
+_WORDS = _TEXT.split()
+
+WIDTH, HEIGHT = A4
+
+
+@cache
+def prose(pages: int) -> bytes:
+    """Headings, prose, a ruled table on every tenth page, a line of Chinese on every seventh. Page n says "Page n"."""
+    words = random.Random(pages)
+
+    def draw(canvas: Canvas, number: int) -> None:
+        canvas.setFont("Helvetica-Bold", 16)
+        canvas.drawString(20 * mm, HEIGHT - 25 * mm, f"Page {number}: {' '.join(words.sample(_WORDS, 3))}")
+        _paragraphs(canvas, words)
+        if number % 7 == 0:
+            canvas.setFont(CHINESE_FONT, 12)
+            canvas.drawString(20 * mm, 60 * mm, CHINESE)
+        if number % 10 == 0:
+            _table(canvas, number)
+
+    return _made(pages, draw)
+
+
+@cache
+def scanned(pages: int) -> bytes:
+    """Pages that are one image each, with no text at all."""
+    grey = ImageReader(Image.new("L", (60, 80), 200))
+    return _made(pages, lambda canvas, _number: canvas.drawImage(grey, 0, 0, WIDTH, HEIGHT))
+
+
+@cache
+def partly_scanned(pages: int, text_on: int) -> bytes:
+    """Text on one page; the others are empty."""
+
+    def draw(canvas: Canvas, number: int) -> None:
+        if number == text_on:
+            canvas.drawString(20 * mm, 200 * mm, "The only words.")
+
+    return _made(pages, draw)
+
+
+@cache
+def encrypted(user_password: str, owner_password: str = "owner") -> bytes:
+    """Two pages behind a password; an empty ``user_password`` restricts printing only."""
+    writer = _writer(prose(2))
+    writer.encrypt(user_password=user_password, owner_password=owner_password, algorithm="AES-256")
+    return _written(writer)
+
+
+@cache
+def clobbered_startxref(pages: int) -> bytes:
+    """The pointer to the table of objects leads nowhere."""
+    good = prose(pages)
+    return good[: good.rindex(b"startxref")] + b"startxref\n99999999\n%%EOF\n"
+
+
+@cache
+def damaged(pages: int) -> bytes:
+    """No table of objects, and line ends where they mislead: pdfminer finds no page, PDFium all."""
+    return clobbered_startxref(pages).replace(b"endobj\n", b"endobj ")
+
+
+@cache
+def truncated(pages: int, keep: float) -> bytes:
+    """The first part of a file, as after a broken download."""
+    good = prose(pages)
+    return good[: int(len(good) * keep)]
+
+
+@cache
+def noise_after_a_good_header() -> bytes:
+    """What a check of the first bytes takes for a PDF."""
+    return b"%PDF-1.7\n" + random.Random(7).randbytes(20_000)
+
+
+@cache
+def last_pages_missing(pages: int, missing: int) -> bytes:
+    """The last ``missing`` of ``pages`` pages are named, but are nowhere in the file."""
+    writer = _writer(prose(pages))
+    for kid in list(writer.root_object["/Pages"]["/Kids"])[pages - missing :]:
+        writer._objects[kid.idnum - 1] = None
+    return _written(writer)
+
+
+@cache
+def one_odd_page(pages: int, odd: int) -> bytes:
+    """On page ``odd`` stands a drawing with half a matrix: pdfminer gives the page up, PDFium shrugs."""
+    writer = _writer(prose(pages))
+    drawing = DecodedStreamObject()
+    drawing.set_data(b"0 0 m")
+    drawing.update(
+        {
+            NameObject("/Subtype"): NameObject("/Form"),
+            NameObject("/BBox"): ArrayObject([NumberObject(0)] * 4),
+            NameObject("/Matrix"): ArrayObject([NumberObject(1)] * 3),
+        }
+    )
+    page = writer.pages[odd - 1]
+    page["/Resources"][NameObject("/XObject")] = DictionaryObject({NameObject("/X"): writer._add_object(drawing)})
+    contents = DecodedStreamObject()
+    contents.set_data(page.get_contents().get_data() + b"\n/X Do\n")
+    page[NameObject("/Contents")] = writer._add_object(contents)
+    return _written(writer)
+
+
+def _writer(pdf: bytes) -> PdfWriter:
+    return PdfWriter(clone_from=PdfReader(io.BytesIO(pdf)))
+
+
+def _written(writer: PdfWriter) -> bytes:
+    file = io.BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
+def _made(pages: int, draw: Callable[[Canvas, int], None]) -> bytes:
+    _fonts()
+    file = io.BytesIO()
+    canvas = Canvas(file, pagesize=A4, invariant=True)
+    for number in range(1, pages + 1):
+        draw(canvas, number)
+        canvas.showPage()
+    canvas.save()
+    return file.getvalue()
+
+
+@cache
+def _fonts() -> None:
+    pdfmetrics.registerFont(UnicodeCIDFont(CHINESE_FONT))
+
+
+def _paragraphs(canvas: Canvas, words: random.Random) -> None:
+    text = canvas.beginText(20 * mm, HEIGHT - 40 * mm)
+    text.setFont("Times-Roman", 11, leading=14)
+    for _ in range(4):
+        for line in _lines(words):
+            text.textLine(line)
+        text.textLine("")
+    canvas.drawText(text)
+
+
+def _lines(words: random.Random) -> Iterator[str]:
+    for _ in range(5):
+        yield " ".join(words.choices(_WORDS, k=14)).capitalize() + "."
+
+
+def _table(canvas: Canvas, number: int) -> None:
+    cells = [["item", "count", "share"], *([f"row {row}", str(row * number), f"{row}%"] for row in range(1, 5))]
+    table = Table(cells, style=[("GRID", (0, 0), (-1, -1), 0.5, colors.black)])
+    table.wrapOn(canvas, WIDTH, HEIGHT)
+    table.drawOn(canvas, 20 * mm, 20 * mm)

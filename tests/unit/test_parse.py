@@ -1,0 +1,124 @@
+"""A PDF becomes pages, whatever state it is in."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingest_worker.stages.findings import MAX_PAGES_NAMED, Findings
+from ingest_worker.stages.parse import Reader, Reading, opened
+from shared.documents import Page
+from shared.errors import Encrypted, Unreadable
+from tests import pdfs
+
+
+@pytest.fixture
+def parse(tmp_path):
+    """Parses bytes; gives the pages and the warnings."""
+
+    def parse(pdf: bytes):
+        (tmp_path / "file").write_bytes(pdf)
+        with opened(tmp_path / "file") as document:
+            findings = Findings(repaired=document.repaired)
+            readings = list(document.readings())
+        for reading in readings:
+            findings.note(reading)
+        assert document.page_count == len(readings)
+        return [reading.page for reading in readings], findings.warnings()
+
+    return parse
+
+
+def test_every_page_comes_in_order_with_its_text(parse):
+    """Headings, prose, tables and Chinese, page by page, numbered from 1; a sound file brings no warning."""
+    pages, warnings = parse(pdfs.prose(10))
+    assert [page.number for page in pages] == list(range(1, 11))
+    assert all(page.text.startswith(f"Page {page.number}: ") for page in pages)
+    assert pdfs.CHINESE in pages[6].text
+    assert "row 3 30 3%" in pages[9].text
+    assert warnings == ()
+
+
+def test_a_file_that_needs_a_password_is_called_encrypted(parse):
+    """The error names the cause, and it is the document that is at fault."""
+    with pytest.raises(Encrypted, match="password"):
+        parse(pdfs.encrypted("secret"))
+
+
+def test_a_password_of_the_owner_is_no_hindrance(parse):
+    """A file that anyone may read but not print opens."""
+    pages, warnings = parse(pdfs.encrypted(""))
+    assert pages[1].text.startswith("Page 2: ")
+    assert warnings == ()
+
+
+def test_a_damaged_file_is_repaired_and_says_so(parse):
+    """Where pdfplumber sees no page but PDFium does, all of them come, with one warning."""
+    pages, warnings = parse(pdfs.damaged(3))
+    assert [page.text.split(":")[0] for page in pages] == ["Page 1", "Page 2", "Page 3"]
+    assert [warning.code for warning in warnings] == ["repaired"]
+    assert warnings[0].message == "The file was damaged; 3 pages were recovered"
+
+
+def test_a_lost_pointer_to_the_table_of_objects_costs_nothing(parse):
+    """The pages are found without it."""
+    pages, _ = parse(pdfs.clobbered_startxref(3))
+    assert [page.text.split(":")[0] for page in pages] == ["Page 1", "Page 2", "Page 3"]
+
+
+def test_pages_that_are_gone_do_not_take_the_others_with_them(parse):
+    """They come empty, are named in a warning, and are not counted as recovered."""
+    pages, warnings = parse(pdfs.last_pages_missing(5, 2))
+    assert [bool(page.text) for page in pages] == [True, True, True, False, False]
+    assert [(warning.code, warning.pages) for warning in warnings] == [("repaired", ()), ("page_unreadable", (4, 5))]
+    assert "3 pages were recovered" in warnings[0].message
+
+
+def test_a_page_that_pdfplumber_gives_up_is_read_by_pdfium(parse):
+    """Its text is there, without carriage returns, and a warning names it."""
+    pages, warnings = parse(pdfs.one_odd_page(3, odd=2))
+    assert [page.text.split(":")[0] for page in pages] == ["Page 1", "Page 2", "Page 3"]
+    assert "\r" not in pages[1].text
+    assert [(warning.code, warning.pages) for warning in warnings] == [("page_fallback", (2,))]
+
+
+@pytest.mark.parametrize(
+    "pdf",
+    [pdfs.noise_after_a_good_header(), pdfs.truncated(3, 0.5), pdfs.truncated(3, 0.9), b"%PDF-1.7\n", b""],
+    ids=["noise", "half", "most", "header only", "nothing"],
+)
+def test_a_file_of_which_nothing_can_be_recovered_is_unreadable(parse, pdf):
+    """Whatever the libraries raise, it is one error of ours."""
+    with pytest.raises(Unreadable):
+        parse(pdf)
+
+
+def test_a_document_without_any_text_may_be_a_scan(parse):
+    """That is a warning about all of it, not a failure."""
+    pages, warnings = parse(pdfs.scanned(3))
+    assert [page.text for page in pages] == ["", "", ""]
+    assert [(warning.code, warning.pages) for warning in warnings] == [("no_text", ())]
+    assert "scan" in warnings[0].message
+
+
+def test_some_pages_without_text_are_named(parse):
+    """The others have theirs."""
+    pages, warnings = parse(pdfs.partly_scanned(4, text_on=3))
+    assert pages[2].text == "The only words."
+    assert [(warning.code, warning.pages) for warning in warnings] == [("pages_without_text", (1, 2, 4))]
+
+
+def test_a_warning_names_a_bounded_number_of_pages():
+    """The message still counts all of them."""
+    findings = Findings(repaired=False)
+    for number in range(1, 10_001):
+        findings.note(Reading(Page(number, ""), Reader.NOBODY, fell_back=True))
+    (warning,) = findings.warnings()
+    assert warning.pages == tuple(range(1, MAX_PAGES_NAMED + 1))
+    assert warning.message == "10000 pages could not be read; the first 100 are listed"
+
+
+def test_text_holds_nothing_that_cannot_be_stored(monkeypatch, parse):
+    """Broken fonts yield lone surrogates and NUL, which UTF-8 and PostgreSQL refuse; they are replaced."""
+    monkeypatch.setattr("pdfplumber.page.Page.extract_text", lambda _page: "a\x00b\ud800c")
+    pages, _ = parse(pdfs.prose(1))
+    assert pages[0].text == "a\ufffdb\ufffdc"
