@@ -97,10 +97,10 @@ def web_process(host: str, port: int, processes: int, environment: Mapping[str, 
 
 def worker_process(concurrency: int) -> Process:
     """The workers: one Celery parent and its children."""
-    options = ("--concurrency", str(concurrency), "--loglevel", "INFO")
+    options = ("--concurrency", str(concurrency), "--loglevel", "INFO", "--without-gossip", "--without-mingle")
     return Process(
         "worker",
-        (sys.executable, "-m", "celery", "-A", "ingest_worker.main", "worker", *options),
+        (sys.executable, "-m", "celery", "--quiet", "-A", "ingest_worker.main", "worker", *options),
         # SIGQUIT is Celery's soft shutdown: what is in hand is given back at once, rather than finished first.
         environment={"REMAP_SIGTERM": "SIGQUIT"},
         stop_seconds=20,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 
 from flask import Blueprint, Response, request
 
@@ -54,11 +55,9 @@ def delete(document_id: str) -> Response:
     current = services.current()
     state = current.store.state(ids.checked(document_id))
     if not state.is_final:
-        try:
-            cancelled = current.store.record(document_id, state.attempt, Status.CANCELLED, "Cancelled")
-            return Response(encode_state(cancelled), content_type="application/json", headers=NO_STORE)
-        except Refused:
-            pass  # it has just finished by itself
+        with suppress(Refused):  # it has just finished by itself: who asked shall see that before anything is removed
+            current.store.record(document_id, state.attempt, Status.CANCELLED, "Cancelled")
+        return Response(current.store.state_json(document_id), content_type="application/json", headers=NO_STORE)
     current.storage.remove(document_id)
     current.chunks.remove(document_id)
     current.store.delete(document_id)

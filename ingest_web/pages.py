@@ -12,7 +12,4 @@ blueprint = Blueprint("pages", __name__)
 @blueprint.get("/")
 def index() -> str:
     """Drop files, watch them."""
-    settings = services.current().settings
-    return render_template(
-        "index.html", max_upload_bytes=settings.max_upload_bytes, heartbeat_seconds=settings.heartbeat_seconds
-    )
+    return render_template("index.html", max_upload_bytes=services.current().settings.max_upload_bytes)

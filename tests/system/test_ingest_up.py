@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+from reportlab.pdfgen import canvas
 
-from ingest_client import preflight
+from ingest_client import Client, Status, preflight
 from ingest_client.output import Output
 from ingest_client.up import address, answers_ping, valkey_process, web_process
 from shared import connections
@@ -133,3 +136,42 @@ def test_output_survives_a_reader_that_left(tmp_path: Path) -> None:
     with os.fdopen(writing, "w") as stream:
         Output(stream, ["web"]).write("hello", "web")
         os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # what is still buffered has somewhere to go
+
+
+def test_everything_starts_works_and_stops(tmp_path: Path) -> None:
+    """The banner comes when it is ready; a document completes; one Ctrl-C, and no process is left."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("INGEST_")}
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*COMMAND, "--port", str(port), "--workers", "1"],
+            env={**clean, "INGEST_VAR": str(tmp_path / "var")},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: f"ready: open {url}" in log.read_text(), within_seconds=40, what=str(log))
+        with Client(url) as client:
+            *_, final = client.watch(client.submit(a_pdf(tmp_path / "a.pdf")))
+            assert final.status is Status.COMPLETED
+            assert [chunk.page_first for chunk in client.chunks(final.id)] == [1]
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=40) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert not [one for one in family if one.is_running()]
+    assert "Traceback" not in log.read_text()
+
+
+def a_pdf(path: Path) -> Path:
+    """A page with a line of text."""
+    page = canvas.Canvas(str(path))
+    page.drawString(72, 700, "The quick brown fox.")
+    page.save()
+    return path

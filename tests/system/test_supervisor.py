@@ -77,6 +77,7 @@ class Supervised:
 
     def __init__(self, log: Path, script: str) -> None:
         self._log = log
+        self.known: list[psutil.Process] = []
         names = f"{POLITE=}\n{STUBBORN=}\n{CARELESS=}\n{CHATTER=}\n"
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -95,7 +96,8 @@ class Supervised:
 
     def family(self) -> list[psutil.Process]:
         """All its descendants, who are to be gone in the end."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        self.known = psutil.Process(self.process.pid).children(recursive=True)
+        return self.known
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -115,10 +117,11 @@ def supervised(tmp_path: Path) -> Iterator[type]:
 
     yield Here
     for one in started:
-        family = one.family() if one.process.poll() is None else []
+        if one.process.poll() is None:
+            one.family()
         one.process.kill()
         one.process.wait()
-        for process in family:
+        for process in one.known:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
