@@ -20,7 +20,7 @@ _EVENT_ID = re.compile(r"\d{1,15}(\.\d{1,15})*", re.ASCII)
 class Cursor:
     """For each document, the last event that was sent, and whether that was its final one."""
 
-    __slots__ = ("_final", "_seqs", "finished", "ids", "resumed")
+    __slots__ = ("_final", "_seqs", "finished", "ids")
 
     def __init__(self, ids: Sequence[str], last_event_id: str | None = None) -> None:
         """``last_event_id`` that does not fit these ids counts as none: the viewer then gets the state as it stands."""
@@ -31,8 +31,6 @@ class Cursor:
         self.ids = tuple(ids)
         #: Whether the final event of every document has been sent.
         self.finished = False
-        #: Whether the viewer came with a valid Last-Event-ID.
-        self.resumed = any(seqs)
 
     @property
     def event_id(self) -> str:

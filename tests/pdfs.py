@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import re
+import struct
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -89,6 +91,12 @@ def damaged(pages: int) -> bytes:
 
 
 @cache
+def clobbered_xref_stream(pages: int) -> bytes:
+    """The pointer to a cross-reference stream leads nowhere: PDFium finds every page all the same, pdfplumber none."""
+    return _with_xref_stream(prose(pages), startxref=999_999_999)
+
+
+@cache
 def truncated(pages: int, keep: float) -> bytes:
     """The first part of a file, as after a broken download."""
     good = prose(pages)
@@ -139,6 +147,20 @@ def _written(writer: PdfWriter) -> bytes:
     file = io.BytesIO()
     writer.write(file)
     return file.getvalue()
+
+
+def _with_xref_stream(pdf: bytes, *, startxref: int) -> bytes:
+    """The same objects under a cross-reference stream (ISO 32000-1, 7.5.8) in the place of the table."""
+    at = pdf.rindex(b"xref\n0", 0, pdf.rindex(b"startxref"))
+    entries = re.findall(rb"(\d{10}) \d{5} ([fn]) ", pdf[at:])
+    root = re.search(rb"/Root (\d+ 0 R)", pdf[at:])
+    assert root is not None
+    rows = [(int(kind == b"n"), int(offset)) for offset, kind in entries]
+    rows.append((1, at))
+    table = b"".join(struct.pack(">BIB", kind, offset, 0) for kind, offset in rows)
+    head = b"<< /Type /XRef /Size %d /W [1 4 1] /Root %b /Length %d >>" % (len(rows), root[1], len(table))
+    stream = b"%d 0 obj\n%b\nstream\n%b\nendstream\nendobj\n" % (len(rows) - 1, head, table)
+    return pdf[:at] + stream + b"startxref\n%d\n%%%%EOF\n" % startxref
 
 
 def _made(pages: int, draw: Callable[[Canvas, int], None]) -> bytes:

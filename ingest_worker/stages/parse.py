@@ -128,7 +128,6 @@ def _open_repaired(fallback: pdfium.PdfDocument, copy: IO[bytes]) -> PDF | None:
     except pdfium.PdfiumError as error:
         log.debug("document.repair_failed", error=repr(error))
         return None
-    copy.seek(0)
     return _open_with_pdfplumber(copy, len(fallback))
 
 

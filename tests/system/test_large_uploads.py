@@ -51,6 +51,16 @@ def post(node: WebNode, content: object, **headers: str) -> httpx.Response:
     return httpx.post(f"{node.url}/ingestions", content=content, headers={**kind, **headers}, timeout=60)
 
 
+def address_of(node: WebNode) -> tuple[str, int]:
+    host, port = node.address.split(":")
+    return host, int(port)
+
+
+def head_of_upload(node: WebNode, *headers: str) -> bytes:
+    kind = f"Content-Type: multipart/form-data; boundary={EDGE}"
+    return "\r\n".join(["POST /ingestions HTTP/1.1", f"Host: {node.address}", kind, *headers, "", ""]).encode()
+
+
 def stored(stack: Stack) -> list[Path]:
     return [path for path in (stack.folder / "var" / "storage").rglob("*") if path.is_file()]
 
@@ -127,12 +137,8 @@ def test_too_large_is_said_while_it_is_still_coming(stack, node):
 
 def test_too_large_is_said_before_a_byte_is_sent(node):
     """An announced length is judged at once: a client that waits for 100 Continue sends nothing in vain."""
-    host, port = node.address.split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as client:
-        client.sendall(
-            f"POST /ingestions HTTP/1.1\r\nHost: {node.address}\r\nContent-Length: {10**12}\r\n"
-            f"Content-Type: multipart/form-data; boundary={EDGE}\r\nExpect: 100-continue\r\n\r\n".encode()
-        )
+    with socket.create_connection(address_of(node), timeout=10) as client:
+        client.sendall(head_of_upload(node, f"Content-Length: {10**12}", "Expect: 100-continue"))
         client.shutdown(socket.SHUT_WR)
         head, _, content = read_all(client).rpartition(b"\r\n\r\n")
     assert b"HTTP/1.1 413" in head
@@ -153,16 +159,36 @@ def test_the_wrong_type_is_said_in_the_middle(stack, node):
     assert stored(stack) == []
 
 
+def test_a_sender_that_does_not_listen_meanwhile_gets_the_answer_too(stack, node):
+    """A refused upload is read on for a while: cut off at once, its sender would see a broken pipe and no reason."""
+    with socket.create_connection(address_of(node), timeout=10) as client:
+        data = HEAD + bytes(40 * MEBIBYTE) + TAIL
+        client.sendall(head_of_upload(node, f"Content-Length: {len(data)}") + data)
+        assert b"HTTP/1.1 415" in client.recv(65536)
+    assert stored(stack) == []
+
+
+def test_without_redis_an_upload_is_refused_before_a_byte_is_sent(stack, node):
+    """Nobody sends a gigabyte in vain."""
+    stack.cut_redis()
+    try:
+        with socket.create_connection(address_of(node), timeout=10) as client:
+            client.sendall(head_of_upload(node, "Content-Length: 50000000", "Expect: 100-continue"))
+            client.shutdown(socket.SHUT_WR)
+            answer = read_all(client)
+    finally:
+        stack.restore_redis()
+    assert b"HTTP/1.1 503" in answer
+    assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["code"] == "unavailable"
+    wait_until(node.ready)
+
+
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_client_that_hangs_up_leaves_nothing(stack, node, framing):
     """In mid-upload the connection goes: no file, no key."""
-    host, port = node.address.split(":")
     length = {"length": "Content-Length: 50000000", "chunked": "Transfer-Encoding: chunked"}[framing]
-    with socket.create_connection((host, int(port)), timeout=10) as client:
-        client.sendall(
-            f"POST /ingestions HTTP/1.1\r\nHost: {node.address}\r\n{length}\r\n"
-            f"Content-Type: multipart/form-data; boundary={EDGE}\r\n\r\n".encode()
-        )
+    with socket.create_connection(address_of(node), timeout=10) as client:
+        client.sendall(head_of_upload(node, length))
         data = HEAD + PIECE * 3
         client.sendall(data if framing == "length" else b"%x\r\n%b\r\n" % (len(data), data))
         wait_until(lambda: stored(stack))

@@ -59,7 +59,9 @@ def finish(store: Store, document_id: str) -> None:
 class Wire:
     """A stream as bytes on a socket."""
 
-    def __init__(self, node: WebNode, path: str, *headers: str, receive_buffer_bytes: int | None = None):
+    def __init__(
+        self, node: WebNode, path: str, *headers: str, receive_buffer_bytes: int | None = None, more: str = ""
+    ):
         host, port = node.address.split(":")
         self.socket = socket.socket()
         if receive_buffer_bytes:
@@ -67,7 +69,7 @@ class Wire:
         self.socket.settimeout(10)
         self.socket.connect((host, int(port)))
         lines = [f"GET {path} HTTP/1.1", f"Host: {node.address}", *headers]
-        self.socket.sendall("\r\n".join([*lines, "", ""]).encode())
+        self.socket.sendall(("\r\n".join([*lines, "", ""]) + more).encode())
         self.data = b""
 
     def until(self, mark: bytes) -> bytes:
@@ -187,13 +189,16 @@ def test_a_process_has_one_pubsub_connection_whatever_is_watched(watch, node, st
     client.close()
 
 
-def test_a_request_after_the_stream_is_not_read_by_two(watch, node, document):
-    """What a client sends on the stream's connection is nobody's request, and disturbs nobody."""
-    wire = watch(node, f"/status/stream/{document}", "Connection: keep-alive")
+def test_a_request_behind_the_stream_is_nobodys(watch, node, store, document):
+    """What a client sends after it asked for a stream is not served: the connection belongs to the stream alone."""
+    wire = watch(
+        node, f"/status/stream/{document}", "Connection: keep-alive", more="GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    )
     wire.until(b"id: 1\n")
     wire.socket.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
     assert httpx.get(f"{node.url}/livez").status_code == 200
-    assert wire.data.count(b"HTTP/1.1") == 1
+    finish(store, document)
+    assert wire.to_the_end().count(b"HTTP/1.1") == 1
 
 
 def test_redis_is_killed_and_every_viewer_learns_what_happened(watch, node, stack, store, document):

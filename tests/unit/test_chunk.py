@@ -44,6 +44,15 @@ def test_pages_are_joined_by_an_empty_line():
     assert join(pages("one", "", "three")).text == "one\n\n\n\nthree"
 
 
+@given(st.lists(st.text(min_size=1, max_size=20), max_size=6))
+def test_every_character_is_found_on_its_page(texts):
+    """From the first of a page to its last."""
+    text = join(pages(*texts))
+    for number, (start, page) in enumerate(zip(text.page_starts, texts, strict=True), start=1):
+        assert text.text[start : start + len(page)] == page
+        assert (text.page_at(start), text.page_at(start + len(page) - 1)) == (number, number)
+
+
 def test_a_chunk_knows_the_pages_it_spans():
     """Short pages share a chunk, and an empty page counts."""
     (chunk,) = split(join(pages("First.", "", "Third.")), SHA, OPTIONS)
