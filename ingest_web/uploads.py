@@ -6,9 +6,6 @@ Either all of it has happened and the answer is 202, or nothing of it is left.
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -20,7 +17,6 @@ from ingest_web.forms import FileBegins, Option, Piece
 from shared.errors import (
     EmptyFile,
     InvalidOption,
-    RequestError,
     StoreUnavailable,
     TooLarge,
     UnsupportedMediaType,
@@ -38,10 +34,6 @@ FORM_OVERHEAD_BYTES = 64 * 1024
 
 #: The record of a document whose task could not be sent vanishes by itself, should we not even manage to remove it.
 PROVISIONAL_SECONDS = 60
-
-#: How much of a refused upload is read and thrown away, so that its sender gets to read why.
-LINGER_BYTES = 64 * 1024 * 1024
-LINGER_SECONDS = 5.0
 
 FILENAME_CHARACTERS = 255
 
@@ -62,11 +54,10 @@ class Received:
 def create() -> Response:
     """Take one document in. 202 with its id and links."""
     document_id = ids.new_id()
-    with _lingering():
-        _refuse_announced_length()
-        boundary = forms.boundary_of(request.content_type)
-        services.current().store.ping()  # before a gigabyte is taken in for nothing
-        source = _store(document_id, boundary)
+    _refuse_announced_length()
+    boundary = forms.boundary_of(request.content_type)
+    services.current().store.ping()  # before a gigabyte is taken in for nothing
+    source = _store(document_id, boundary)
     log.info("upload.accepted", id=document_id, size_bytes=source.size_bytes, sha256=source.sha256)
     return _accepted(document_id)
 
@@ -170,19 +161,3 @@ def _refuse_announced_length() -> None:
     most_bytes = services.current().settings.max_upload_bytes
     if (request.content_length or 0) > most_bytes + FORM_OVERHEAD_BYTES:
         raise TooLarge(f"The upload is larger than {most_bytes} bytes.", max_bytes=most_bytes)
-
-
-@contextmanager
-def _lingering() -> Iterator[None]:
-    """Read on for a while after a refusal: a client that is still sending would not see the answer (RFC 9112, 9.6)."""
-    try:
-        yield
-    except (RequestError, StoreUnavailable):
-        deadline = time.monotonic() + LINGER_SECONDS
-        left = LINGER_BYTES
-        try:
-            while left > 0 and time.monotonic() < deadline and (data := request.stream.read(forms.PIECE_BYTES)):
-                left -= len(data)
-        except (OSError, RequestError, EOFError) as error:
-            log.debug("upload.sender_gone", error=str(error))
-        raise

@@ -160,7 +160,7 @@ def test_the_wrong_type_is_said_in_the_middle(stack, node):
 
 
 def test_a_sender_that_does_not_listen_meanwhile_gets_the_answer_too(stack, node):
-    """A refused upload is read on for a while: cut off at once, its sender would see a broken pipe and no reason."""
+    """The connection is kept after a refusal, so what is still being sent breaks no pipe, and the reason is read."""
     with socket.create_connection(address_of(node), timeout=10) as client:
         data = HEAD + bytes(40 * MEBIBYTE) + TAIL
         client.sendall(head_of_upload(node, f"Content-Length: {len(data)}") + data)
