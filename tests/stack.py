@@ -1,7 +1,7 @@
 """The whole service as real processes: Valkey, web nodes, workers, and a load balancer when asked for.
 
-Listening sockets are opened here and handed down, so that no port is ever guessed, and a node that is killed and
-started again has the address that it had.
+Listening sockets are opened here and handed down, so that no port is ever guessed. A node that is killed has nobody
+listening at its address, like a machine that is gone, and started again it has the address that it had.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,18 +29,20 @@ from tests.awaiting import wait_until
 ROOT = Path(__file__).parent.parent
 STOP_SECONDS = 15
 
+#: The balancer of compose.yaml, from the same file.
+CADDY = Path(sys.executable).with_name("caddy")
+CADDYFILE = ROOT / "deploy" / "Caddyfile"
+
 
 class Process:
     """One process of ours in a session of its own, whose output goes to a file."""
 
-    def __init__(
-        self, name: str, command: list[str], environment: Mapping[str, str], log: Path, fds: tuple[int, ...] = ()
-    ):
+    def __init__(self, name: str, command: list[str], environment: Mapping[str, str], log: Path):
         self.name = name
         self.log = log
         self._command = command
         self._environment = {**os.environ, **environment}
-        self._fds = fds
+        self._fds: tuple[int, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -91,20 +94,47 @@ class Process:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
-class WebNode(Process):
-    """A gunicorn with ``processes`` workers at an address of its own."""
+class Port:
+    """A port of this machine that stays ours: while nobody listens, nobody else gets it, and callers are refused."""
 
-    def __init__(self, name: str, environment: Mapping[str, str], log: Path, processes: int = 1):
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        fd = self._listener.fileno()
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:ingest_web.gunicorn_conf", "ingest_web.wsgi:app"]
-        command += ["--bind", f"fd://{fd}", "--workers", str(processes)]
-        super().__init__(name, command, environment, log, (fd,))
+    def __init__(self) -> None:
+        self._reservation = _bound(0)
+        self.number: int = self._reservation.getsockname()[1]
 
-    @property
-    def address(self) -> str:
-        return self.url.removeprefix("http://")
+    def listen(self) -> socket.socket:
+        listener = _bound(self.number)
+        listener.listen(2048)
+        return listener
+
+    def close(self) -> None:
+        self._reservation.close()
+
+
+def _bound(port: int) -> socket.socket:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # two of ours may share it; only one of them listens
+    bound.bind(("127.0.0.1", port))
+    return bound
+
+
+class Server(Process, ABC):
+    """A process with an address of its own, the same each time it is started."""
+
+    def __init__(self, name: str, command: list[str], environment: Mapping[str, str], log: Path):
+        super().__init__(name, command, environment, log)
+        self._port = Port()
+        self.address = f"127.0.0.1:{self._port.number}"
+        self.url = f"http://{self.address}"
+
+    def start(self) -> None:
+        with self._port.listen() as listener:
+            self._fds = (listener.fileno(),)
+            self._tell(listener.fileno())
+            super().start()
+
+    @abstractmethod
+    def _tell(self, fd: int) -> None:
+        """Let the process that is about to start know which descriptor it listens on."""
 
     def ready(self) -> bool:
         try:
@@ -113,11 +143,42 @@ class WebNode(Process):
             return False
 
     def close(self) -> None:
-        self._listener.close()
+        self._port.close()
+
+
+class WebNode(Server):
+    """A gunicorn with ``processes`` workers."""
+
+    def __init__(self, name: str, environment: Mapping[str, str], log: Path, processes: int = 1):
+        self._gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:ingest_web.gunicorn_conf"]
+        self._gunicorn += ["--workers", str(processes), "ingest_web.wsgi:app"]
+        super().__init__(name, self._gunicorn, environment, log)
+
+    def _tell(self, fd: int) -> None:
+        self._command = [*self._gunicorn, "--bind", f"fd://{fd}"]
+
+
+class Balancer(Server):
+    """Caddy in front of some web nodes."""
+
+    def __init__(self, nodes: list[WebNode], folder: Path):
+        command = [str(CADDY), "run", "--adapter", "caddyfile", "--config", str(CADDYFILE)]
+        environment = {
+            "BALANCER_UPSTREAMS": " ".join(node.address for node in nodes),
+            "XDG_CONFIG_HOME": str(folder / "caddy"),
+            "XDG_DATA_HOME": str(folder / "caddy"),
+        }
+        super().__init__("balancer", command, environment, folder / "balancer.log")
+
+    def _tell(self, fd: int) -> None:
+        self._environment["BALANCER_LISTEN"] = f"fd/{fd}"
 
 
 class Stack:
-    """Valkey, ``web`` nodes and ``workers`` Celery workers; everything in ``folder``; no process left at the end."""
+    """Valkey, ``web`` nodes, ``workers`` Celery workers, and Caddy before the nodes when there shall be a ``balancer``.
+
+    Everything is in ``folder``, and no process is left at the end.
+    """
 
     def __init__(
         self,
@@ -146,7 +207,7 @@ class Stack:
             WebNode(f"web{n}", self.environment, folder / f"web{n}.log", web_processes) for n in range(1, web + 1)
         ]
         self.workers = [self._make_worker(f"worker{n}", concurrency) for n in range(1, workers + 1)]
-        self.balancer = self._make_balancer() if balancer else None
+        self.balancer = Balancer(self.web, folder) if balancer else None
 
     def _make_valkey(self) -> ValkeyServer:
         return ValkeyServer(
@@ -163,12 +224,17 @@ class Stack:
         environment = {**self.environment, "REMAP_SIGTERM": "SIGQUIT"}
         return Process(name, command, environment, self.folder / f"{name}.log")
 
-    def _make_balancer(self) -> WebNode:
-        raise NotImplementedError
-
     @property
     def urls(self) -> list[str]:
         return [node.url for node in self.web]
+
+    @property
+    def servers(self) -> list[Server]:
+        return [*self.web, self.balancer] if self.balancer else [*self.web]
+
+    @property
+    def processes(self) -> list[Process]:
+        return [*self.servers, *self.workers]
 
     def redis(self) -> redis.Redis:
         return redis.Redis.from_url(self.redis_url)
@@ -184,10 +250,10 @@ class Stack:
     def __enter__(self) -> Self:
         try:
             self.valkey.start()
-            for process in (*self.web, *self.workers):
+            for process in self.processes:
                 process.start()
-            for node in self.web:
-                wait_until(node.ready, what=f"{node.name} ready:\n{node.output()}")
+            for server in self.servers:
+                wait_until(server.ready, what=f"{server.name} ready")
             for worker in self.workers:
                 wait_until(lambda worker=worker: "ready." in worker.output(), what=f"{worker.name} ready")
         except BaseException:
@@ -198,19 +264,19 @@ class Stack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in (*self.web, *self.workers):
+        for process in self.processes:
             if process.alive:
                 process.signal(signal.SIGTERM)
-        for process in (*self.web, *self.workers):
+        for process in self.processes:
             if kind:
                 process.kill()
             elif process.alive:
                 process.stop()
-        for node in self.web:
-            node.close()
+        for server in self.servers:
+            server.close()
         if self.valkey.is_running():
             self.valkey.stop()
         if kind:
-            for process in (*self.web, *self.workers):
+            for process in self.processes:
                 sys.stderr.write(f"--- {process.name}\n{process.output()[-4000:]}\n")
         shutil.rmtree(self._sockets, ignore_errors=True)

@@ -116,7 +116,7 @@ def test_a_worker_told_to_stop_hands_its_work_back(floor):
     floor.upload("long", pdfs.prose(LONG))
     floor.parsing("long")
     floor.worker.signal(signal.SIGTERM)
-    wait_until(lambda: not floor.worker.alive, within_seconds=10, what="the worker's end")
+    wait_until(lambda: not floor.worker.alive, what="the worker's end")
     assert (floor.waiting(), floor.unacknowledged()) == (1, 0)
     assert floor.store.state("long").status is Status.PARSING
 
@@ -129,7 +129,7 @@ def test_a_worker_told_to_stop_hands_its_work_back(floor):
 def test_an_idle_worker_stops_at_once(floor):
     """There is nothing to wait for."""
     floor.worker.signal(signal.SIGTERM)
-    wait_until(lambda: not floor.worker.alive, within_seconds=3, what="the worker's end")
+    wait_until(lambda: not floor.worker.alive, what="the worker's end")
 
 
 def test_a_document_whose_worker_is_killed_in_mid_task_does_not_hang(floor):
@@ -142,7 +142,7 @@ def test_a_document_whose_worker_is_killed_in_mid_task_does_not_hang(floor):
     assert (failed.status, failed.error.code) == (Status.FAILED, "internal")
     floor.upload("next", pdfs.prose(1))
     assert floor.ended("next").status is Status.COMPLETED
-    assert floor.unacknowledged() == 0
+    wait_until(lambda: floor.unacknowledged() == 0, what="acknowledged")
 
 
 def test_cancelling_frees_the_worker(floor):
@@ -151,7 +151,7 @@ def test_cancelling_frees_the_worker(floor):
     floor.parsing("long")
     floor.store.record("long", 1, Status.CANCELLED, "Cancelled")
     floor.upload("next", pdfs.prose(1))
-    wait_until(lambda: floor.store.state("next").is_final, within_seconds=15, what="the next document")
+    wait_until(lambda: floor.store.state("next").is_final, within_seconds=30, what="the next document")
     assert floor.store.state("long").status is Status.CANCELLED
 
 
