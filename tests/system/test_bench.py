@@ -1,0 +1,39 @@
+"""The benchmarks run, end by themselves, and count right. What is fast is not for a test to say."""
+
+from __future__ import annotations
+
+import json
+
+import psutil
+
+from bench import relay_latency
+from bench.targets import FLOOR, PEER, SERVICE
+
+TIMES_IN_ORDER = ("p50_ms", "p90_ms", "p99_ms", "max_ms")
+
+
+def test_relay_latency_counts_every_delivery(tmp_path, capsys):
+    """Each viewer gets each event once, from each of the targets, and the report says so."""
+    report = tmp_path / "report.json"
+    before = psutil.Process().children(recursive=True)
+
+    relay_latency.main(
+        ["--viewers", "50", "--documents", "1", "10", "--seconds", "1", "--rounds", "1", "--json", str(report)]
+    )
+
+    assert "50 viewers, one document" in capsys.readouterr().out
+    shared, spread = json.loads(report.read_text())["setups"]
+    for setup, expected in ((shared, 10 * 50), (spread, 100 * 5)):
+        targets = {target["target"]: target for target in setup["targets"]}
+        assert list(targets) == [SERVICE, PEER, FLOOR]
+        for target in targets.values():
+            assert [window["delivered"] for window in target["windows"]] == [expected]
+            assert [window["expected"] for window in target["windows"]] == [expected]
+            for window in target["windows"]:
+                times = [window[name] for name in TIMES_IN_ORDER]
+                assert 0 < window["first_ms"] <= window["last_ms"] <= window["max_ms"]
+                assert times == sorted(times)
+                assert window["cpu_us"] > 0
+        assert targets[SERVICE]["redis_connections"] < 10
+        assert targets[PEER]["redis_connections"] >= 50
+    assert psutil.Process().children(recursive=True) == before
