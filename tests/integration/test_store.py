@@ -14,11 +14,10 @@ import redis
 from shared import connections, keys
 from shared.errors import AlreadyFinished, OutOfOrder, Refused, StaleAttempt, StoreUnavailable, UnknownIngestion
 from shared.jobs import FINAL, TRANSITIONS, Status
-from shared.options import Options
 from shared.protocol import Failure, Notice, Stage, State
 from shared.store import Source, Store
+from tests.records import SOURCE
 
-SOURCE = Source("a.pdf", "application/pdf", 7, "ab" * 32, "d/source", Options(chunk_size=1000, chunk_overlap=100))
 NOW = datetime(2026, 11, 23, 20, 0, 0, 123_000, UTC)
 
 #: How a document gets into each state.
@@ -134,9 +133,7 @@ def test_warnings_stay_until_they_are_replaced(any_store):
 def test_text_of_strangers_survives(any_store):
     """Quotes, line ends, any script: what was written is what is read."""
     name = 'a"b\\c\n\r\u2028 年度 \U0001f600 {}.pdf'
-    any_store.create(
-        "d", Source(name, *["x"] * 0, media_type="m", size_bytes=1, sha256="s", path="p", options=SOURCE.options)
-    )
+    any_store.create("d", Source(name, media_type="m", size_bytes=1, sha256="s", path="p", options=SOURCE.options))
     assert any_store.state("d").filename == name
     assert any_store.source("d").filename == name
 

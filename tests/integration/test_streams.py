@@ -12,12 +12,8 @@ from ingest_web import ids, services
 from ingest_web.hub import LINGER_SECONDS, PING_SECONDS
 from shared import keys
 from shared.jobs import Status
-from shared.options import Options
-from shared.protocol import Failure
-from shared.store import Source, Store
 from tests.awaiting import wait_until
-
-SOURCE = Source("a.pdf", "application/pdf", 7, "ab" * 32, "d/source", Options(chunk_size=1000, chunk_overlap=100))
+from tests.records import finish, new_document
 
 
 class Stream:
@@ -59,13 +55,7 @@ class Stream:
 
 @pytest.fixture
 def document(store) -> str:
-    document_id = ids.new_id()
-    store.create(document_id, SOURCE)
-    return document_id
-
-
-def finish(store: Store, document_id: str) -> None:
-    store.record(document_id, 1, Status.FAILED, "Failed", error=Failure("unreadable", "No."))
+    return new_document(store)
 
 
 def test_a_stream_is_announced_as_one(http, document):
@@ -141,9 +131,7 @@ def test_who_has_seen_the_end_is_told_to_stop(http, store, document):
 
 def test_several_documents_share_a_stream_and_resume_together(http, store):
     """One connection, one event id for all, 204 when all are final."""
-    first, second = (ids.new_id() for _ in range(2))
-    for document_id in (first, second):
-        store.create(document_id, SOURCE)
+    first, second = (new_document(store) for _ in range(2))
     path = f"/status/stream?id={first}&id={second}"
     stream = Stream(http, path)
     stream.frame()

@@ -12,9 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shared import connections
-from shared.config import Settings
-from shared.store import Store
 from tests.awaiting import wait_until
 from tests.stack import Stack, WebNode
 
@@ -74,8 +71,7 @@ def keys_of_documents(stack: Stack) -> list[bytes]:
 def _leaves_nothing_behind(stack, node) -> Iterator[None]:
     """After each test, what it uploaded is taken away; what it did not upload must not be there."""
     yield
-    settings = Settings.from_environment({k: v for k, v in stack.environment.items() if k.startswith("INGEST")})
-    store = Store(connections.patient_client(settings), settings)
+    store = stack.open_store()
     for path in stored(stack):
         store.state(path.parent.name)  # raises for a file that no document owns
         store.delete(path.parent.name)

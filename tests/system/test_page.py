@@ -17,8 +17,6 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from ingest_web import ids
-from shared import connections
-from shared.config import Settings
 from shared.jobs import Status, overall_progress
 from shared.options import Options
 from shared.protocol import Failure, Notice, Stage
@@ -147,8 +145,7 @@ class Documents:
 
 @pytest.fixture
 def documents(stack: Stack) -> Iterator[Documents]:
-    settings = Settings.from_environment({name: value for name, value in stack.environment.items() if "INGEST" in name})
-    store = Store(connections.patient_client(settings), settings)
+    store = stack.open_store()
     yield Documents(store)
     store.close()
 

@@ -12,17 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ingest_web import ids
 from shared import connections, keys
-from shared.config import Settings
 from shared.jobs import Status
-from shared.options import Options
-from shared.protocol import Failure
-from shared.store import Source, Store
 from tests.awaiting import wait_until
+from tests.records import finish, new_document
 from tests.stack import Stack, WebNode
-
-SOURCE = Source("a.pdf", "application/pdf", 7, "ab" * 32, "d/source", Options(chunk_size=1000, chunk_overlap=100))
 
 
 @pytest.fixture(scope="module")
@@ -35,25 +29,6 @@ def stack(tmp_path_factory) -> Iterator[Stack]:
 @pytest.fixture
 def node(stack) -> WebNode:
     return stack.web[0]
-
-
-@pytest.fixture
-def store(stack) -> Iterator[Store]:
-    settings = Settings.from_environment({name: value for name, value in stack.environment.items() if "INGEST" in name})
-    store = Store(connections.patient_client(settings), settings)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def document(store) -> str:
-    document_id = ids.new_id()
-    store.create(document_id, SOURCE)
-    return document_id
-
-
-def finish(store: Store, document_id: str) -> None:
-    store.record(document_id, 1, Status.FAILED, "Failed", error=Failure("unreadable", "No."))
 
 
 class Wire:
@@ -174,9 +149,7 @@ def test_a_viewer_that_leaves_is_noticed_at_once(watch, node, document):
 
 def test_a_process_has_one_pubsub_connection_whatever_is_watched(watch, node, stack, store):
     """However many documents and viewers, Redis sees one subscriber; nothing stays subscribed."""
-    documents = [ids.new_id() for _ in range(30)]
-    for document_id in documents:
-        store.create(document_id, SOURCE)
+    documents = [new_document(store) for _ in range(30)]
     wires = [watch(node, f"/status/stream/{document_id}") for document_id in documents for _ in range(2)]
     for wire in wires:
         wire.until(b"id: 1\n")
@@ -276,10 +249,8 @@ def test_sigterm_sends_every_viewer_away_with_a_delay_of_its_own(watch, tmp_path
     mid-frame."""
     with Stack(tmp_path, web=1, workers=0, settings={"INGEST_DRAIN_SECONDS": "1"}) as stack:
         node = stack.web[0]
-        settings = Settings.from_environment({k: v for k, v in stack.environment.items() if k.startswith("INGEST")})
-        store = Store(connections.patient_client(settings), settings)
-        document_id = ids.new_id()
-        store.create(document_id, SOURCE)
+        store = stack.open_store()
+        document_id = new_document(store)
         wires = [watch(node, f"/status/stream/{document_id}") for _ in range(10)]
         for wire in wires:
             wire.until(b"id: 1\n")

@@ -12,18 +12,14 @@ import httpx
 import pytest
 from httpx_sse import ServerSentEvent, connect_sse
 
-from ingest_web import ids
-from shared import connections, keys
-from shared.config import Settings
+from shared import keys
 from shared.jobs import Status
-from shared.options import Options
 from shared.protocol import Stage
-from shared.store import Source, Store
+from shared.store import Store
 from tests import pdfs
 from tests.awaiting import wait_until
+from tests.records import new_document
 from tests.stack import Balancer, Stack, WebNode
-
-SOURCE = Source("a.pdf", "application/pdf", 7, "ab" * 32, "d/source", Options(chunk_size=1000, chunk_overlap=100))
 
 PAGES = 10
 
@@ -53,21 +49,6 @@ def _in_order(stack) -> None:
 def balancer(stack) -> Balancer:
     assert stack.balancer
     return stack.balancer
-
-
-@pytest.fixture
-def store(stack) -> Iterator[Store]:
-    settings = Settings.from_environment({name: value for name, value in stack.environment.items() if "INGEST" in name})
-    store = Store(connections.patient_client(settings), settings)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def document(store) -> str:
-    document_id = ids.new_id()
-    store.create(document_id, SOURCE)
-    return document_id
 
 
 @contextmanager
@@ -155,10 +136,9 @@ def test_an_event_passes_the_balancer_when_it_happens(balancer, store, document)
 
 def test_a_node_has_one_connection_for_all_that_is_watched(stack, store):
     """However many documents and viewers: Redis sees one subscriber connection per web process."""
-    documents = [ids.new_id() for _ in range(3)]
+    documents = [new_document(store) for _ in range(3)]
     with ExitStack() as streams:
         for document_id in documents:
-            store.create(document_id, SOURCE)
             for url in (*stack.urls, *stack.urls):
                 next(streams.enter_context(watching(url, document_id)))
         with stack.redis() as redis:
