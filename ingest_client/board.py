@@ -130,7 +130,7 @@ class Bars:
             name=words.plain(state.filename),
             stage=str(state.status),
             percent=words.percent(state),
-            message=words.plain(words.reason(state) or state.message),
+            message=words.plain(words.outcome(state)),
             time=words.time_taken(state) or left,
         )
         if state.is_final:

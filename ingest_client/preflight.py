@@ -10,6 +10,12 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from shared import connections
+from shared.config import Settings
+from shared.errors import StoreUnavailable
+from shared.store import Store
 
 LOCK = "ingest-up.lock"
 
@@ -69,6 +75,17 @@ def check_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
         probe.connect(str(path))
         raise Obstacle(f"something listens at {path} already; is a Valkey left over?")
+
+
+def check_redis(settings: Settings) -> None:
+    """Raise `Obstacle` unless the Redis of the settings answers. Told is its place only: a URL may hold a password."""
+    url = urlsplit(settings.redis_url)
+    try:
+        with contextlib.closing(Store(connections.hasty_client(settings), settings)) as store:
+            store.ping()
+    except StoreUnavailable as error:
+        place = f"{url.hostname}, port {url.port or 6379}" if url.hostname else url.path
+        raise Obstacle(f"no Redis answers at {place} (INGEST_REDIS_URL)") from error
 
 
 def _why_not(host: str, port: int, error: OSError) -> str:

@@ -55,6 +55,7 @@ def _supervise(tiers: Tiers, url: str, lock: int) -> int:
 
 def _store(settings: Settings, environment: Mapping[str, str]) -> Tiers:
     if environment.get("INGEST_REDIS_URL"):
+        preflight.check_redis(settings)
         return []
     path = valkey_socket(settings.var)
     preflight.check_socket(path)

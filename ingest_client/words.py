@@ -23,10 +23,16 @@ def percent(state: State) -> str:
 
 def line(state: State) -> str:
     """One line that stands for itself: ``report.pdf  PARSING 30%  Parsed 150 of 500 pages  (0:21 left)``."""
-    parts = [plain(state.filename), f"{state.status} {percent(state)}", plain(reason(state) or state.message)]
+    parts = [plain(state.filename), f"{state.status} {percent(state)}", plain(outcome(state))]
     if state.eta_seconds is not None:
         parts.append(f"({duration(state.eta_seconds)} left)")
     return "  ".join(part for part in parts if part)
+
+
+def outcome(state: State) -> str:
+    """What to say of a document now: why it did not complete, else its message, in the end with every warning."""
+    warnings = [warning.message for warning in state.warnings] if state.is_final else []
+    return "; ".join([reason(state) or state.message, *warnings])
 
 
 def reason(state: State) -> str:

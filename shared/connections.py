@@ -18,17 +18,20 @@ from shared.config import Settings
 CONNECT_TIMEOUT_SECONDS = 2.0
 ANSWER_TIMEOUT_SECONDS = 5.0
 
+#: Someone waits for an answer of the web tier: a Redis that hangs must be found out sooner.
+HASTY_TIMEOUT_SECONDS = 1.5
+
 #: A web process waits for a free connection rather than open another: viewers must not cost Redis anything.
 WEB_CONNECTIONS = 4
 
 
 def hasty_client(settings: Settings) -> redis.Redis:
-    """For the web tier: a caller waits, so two quick retries and then `redis.ConnectionError`."""
+    """For the web tier: a caller waits, so one quick retry and then `redis.ConnectionError`, within about 3 s."""
     pool = redis.BlockingConnectionPool.from_url(
         settings.redis_url,
         max_connections=WEB_CONNECTIONS,
         timeout=ANSWER_TIMEOUT_SECONDS,
-        **_options(Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.2), retries=2)),
+        **_options(Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.2), retries=1), HASTY_TIMEOUT_SECONDS),
     )
     return redis.Redis.from_pool(pool)
 
@@ -52,9 +55,9 @@ def pubsub_connection(settings: Settings) -> AbstractConnection:
     return cast("AbstractConnection", pool.make_connection())
 
 
-def _options(retry: Retry) -> dict[str, Any]:
+def _options(retry: Retry, answer_seconds: float = ANSWER_TIMEOUT_SECONDS) -> dict[str, Any]:
     return {
-        "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "socket_timeout": ANSWER_TIMEOUT_SECONDS,
+        "socket_connect_timeout": min(CONNECT_TIMEOUT_SECONDS, answer_seconds),
+        "socket_timeout": answer_seconds,
         "retry": retry,
     }

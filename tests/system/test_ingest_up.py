@@ -67,6 +67,15 @@ def test_a_wrong_setting_is_told(tmp_path: Path) -> None:
     assert_refused(up(tmp_path, INGEST_CHUNK_SIZ="1", INGEST_SERVER="http://x"), "INGEST_CHUNK_SIZ is not a setting")
 
 
+def test_a_redis_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    """The line says where it was looked for, and keeps the password to itself."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    done = up(tmp_path, "--port", str(port), INGEST_REDIS_URL=f"redis://:s3cret@127.0.0.1:{port}/0")
+    assert_refused(done, f"no Redis answers at 127.0.0.1, port {port} (INGEST_REDIS_URL)")
+    assert "s3cret" not in done.stderr
+
+
 def test_a_second_one_in_the_same_folder_is_told(tmp_path: Path) -> None:
     """One owner for one folder; the line names the process that has it."""
     with preflight.claimed(tmp_path):

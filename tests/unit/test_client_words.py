@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ingest_client import words
@@ -19,6 +21,13 @@ def test_a_line_stands_for_itself() -> None:
 def test_a_failure_says_why() -> None:
     """The reason takes the place of the message."""
     assert words.line(failed()) == "A.pdf  FAILED 30%  encrypted: A password is needed to open it."
+
+
+def test_warnings_are_told_at_the_end() -> None:
+    """Not while it runs: they come with every event."""
+    warnings = (Notice("no_text", "There is no text"),)
+    assert words.outcome(a_state(message="Parsed", warnings=warnings)) == "Parsed"
+    assert words.outcome(dataclasses.replace(completed(), warnings=warnings)).endswith("; There is no text")
 
 
 @pytest.mark.parametrize(
