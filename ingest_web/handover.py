@@ -66,7 +66,13 @@ class SocketViewer(Viewer):
         self._stall: Any = None
 
     def attach(self, client: socket.socket, head: bytes) -> None:
-        """Take a duplicate of the client's descriptor, and send the response head and everything that has gathered."""
+        """Take a duplicate of the client's descriptor, and send the response head and everything that has gathered.
+
+        A viewer that was closed before it had a socket takes none: the client gets an empty stream and comes back.
+        """
+        if self.closed:
+            client.sendall(head + sse.retry(self._retry_ms))
+            return
         self._fd = os.dup(client.fileno())
         os.set_blocking(self._fd, False)
         _prepare(client)

@@ -74,6 +74,17 @@ class _Topic:
         self.seq: Seq = 0
 
 
+class _Unread:
+    """After a reconnect: the documents that Redis has not confirmed yet, and what it published of the others meanwhile.
+
+    It is held back until all have been read again: relayed first, it would hide what was missed before it.
+    """
+
+    def __init__(self, document_ids: Iterable[str]) -> None:
+        self.documents = set(document_ids)
+        self.held_back: list[Event] = []
+
+
 class Hub:
     """The map from documents to viewers, kept true by Redis."""
 
@@ -251,7 +262,7 @@ class Hub:
             resuming = list(self._topics)
         for batch in _batches(resuming, BATCH):
             pubsub.send("SUBSCRIBE", *map(keys.channel, batch))
-        unread = set(resuming)
+        unread = _Unread(resuming)
         self.connected = True
         log.info("hub.connected", resuming=len(resuming))
 
@@ -316,24 +327,27 @@ class Hub:
         due = itertools.takewhile(lambda item: item[1] <= since, self._emptied_at.items())
         return [document_id for document_id, _ in due if self._topics[document_id].confirmed]
 
-    def _take(self, message: list[bytes | int | None], unread: set[str]) -> None:
+    def _take(self, message: list[bytes | int | None], unread: _Unread) -> None:
         match message:
             case [b"message", bytes(channel), bytes(data)]:
-                self._published(channel, data)
+                self._published(channel, data, unread)
             case [b"subscribe", bytes(channel), _]:
                 self._confirmed(keys.document_id_of(channel.decode()), unread)
             case _:
                 pass  # the end of a subscription, or the answer to PING: being heard from was the point
 
-    def _published(self, channel: bytes, data: bytes) -> None:
+    def _published(self, channel: bytes, data: bytes, unread: _Unread) -> None:
         try:
             event = Event.from_json(data)
         except ValueError:
             log.warning("hub.foreign_message", channel=channel.decode(errors="replace"), size_bytes=len(data))
             return
-        self._relay(event)
+        if unread.documents:
+            unread.held_back.append(event)
+        else:
+            self._relay(event)
 
-    def _confirmed(self, document_id: str, unread: set[str]) -> None:
+    def _confirmed(self, document_id: str, unread: _Unread) -> None:
         with self._lock:
             topic = self._topics.get(document_id)
             if topic is None:
@@ -342,10 +356,12 @@ class Hub:
             waiting, topic.waiting = topic.waiting, []
         for event in waiting:
             event.set()
-        if document_id in unread:
-            unread.discard(document_id)
-            if not unread:
+        if document_id in unread.documents:
+            unread.documents.discard(document_id)
+            if not unread.documents:
                 self._read_again()
+                for held_back in unread.held_back:
+                    self._relay(held_back)
 
     def _disconnected(self) -> None:
         self.connected = False

@@ -104,11 +104,16 @@ class QueuedViewer(Viewer):
             self._farewell = sse.retry(retry_ms)
             self._changed.notify()
 
+    def close(self) -> None:
+        super().close()
+        with self._changed:
+            self._changed.notify()
+
     def frames(self, heartbeat_seconds: float) -> Iterator[bytes]:
         """The body of the response. Ends after the final events, or when dismissed."""
         try:
             yield sse.retry(self._retry_ms)
-            while not self.cursor.finished:
+            while not (self.cursor.finished or self.closed):
                 events = self._take(heartbeat_seconds)
                 wanted = [self.encode(event) for event in events if self.cursor.wants(event)]
                 if self._farewell:
@@ -122,7 +127,7 @@ class QueuedViewer(Viewer):
     def _take(self, timeout_seconds: float) -> list[Event]:
         deadline = time.monotonic() + timeout_seconds
         with self._changed:
-            while not self._queue and not self._farewell:
+            while not (self._queue or self._farewell or self.closed):
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
                     break

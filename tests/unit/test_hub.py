@@ -8,9 +8,11 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+import redis
 
 from ingest_web import hub as hub_module
 from ingest_web.cursor import Cursor
+from ingest_web.handover import SocketViewer
 from ingest_web.hub import Hub
 from ingest_web.viewer import QueuedViewer
 from shared import keys
@@ -34,12 +36,16 @@ class ScriptedPubSub:
         self.sent.append(command)
 
     def receive(self) -> list[list[bytes | int | None]]:
-        self._ours.recv(1)
+        if not self._ours.recv(1):
+            raise redis.ConnectionError("hung up")
         return [self._messages.pop(0)]
 
     def close(self) -> None:
         self._ours.close()
         self._theirs.close()
+
+    def hangs_up(self) -> None:
+        self._theirs.shutdown(socket.SHUT_RDWR)
 
     def says(self, *message: bytes | int) -> None:
         self._messages.append(list(message))
@@ -49,8 +55,8 @@ class ScriptedPubSub:
         self.says(b"subscribe", keys.channel(document_id).encode(), 1)
 
 
-def state(seq: int) -> bytes:
-    return json.dumps({"id": "d", "seq": seq, "status": "PARSING"}).encode()
+def state(seq: int, document_id: str = "d") -> bytes:
+    return json.dumps({"id": document_id, "seq": seq, "status": "PARSING"}).encode()
 
 
 @pytest.fixture
@@ -161,3 +167,65 @@ def test_a_silent_connection_is_asked_and_then_given_up(hub_over, pubsub, monkey
         joining.join(0.05)
     assert [event.seq for event in viewer._take(0)] == [1]
     pubsub.close()
+
+
+def test_what_is_published_while_others_are_not_confirmed_yet_hides_nothing(monkeypatch):
+    """After a reconnect, missed events come before newer ones, although those were heard first."""
+    monkeypatch.setattr(hub_module, "BACKOFF_FIRST_SECONDS", 0.0)
+    connections = [ScriptedPubSub(), ScriptedPubSub()]
+    waiting = iter(connections)
+    newest = {"d": 1, "e": 1}
+
+    def histories(after):
+        return {
+            name: History(state(newest[name], name), tuple((n, state(n, name)) for n in range((seq or 0) + 1, 4)))
+            for name, seq in after.items()
+        }
+
+    hub = Hub(lambda: next(waiting), histories, heartbeat_seconds=60)
+    viewers = {name: QueuedViewer(Cursor([name]), retry_ms=1) for name in newest}
+    for name, viewer in viewers.items():
+        joining = threading.Thread(target=hub.join, args=(viewer,))
+        joining.start()
+        wait_until(lambda name=name: any(keys.channel(name) in command for command in connections[0].sent))
+        connections[0].confirms(name)
+        joining.join()
+    newest["d"] = 3
+    connections[0].hangs_up()
+    wait_until(lambda: connections[1].sent)
+    connections[1].confirms("d")
+    connections[1].says(b"message", keys.channel("d").encode(), state(4))
+    connections[1].confirms("e")
+    seen: list[int] = []
+    viewer = viewers["d"]
+
+    def all_seen() -> bool:
+        seen.extend(event.seq for event in viewer._take(0) if viewer.cursor.wants(event) and viewer.encode(event))
+        return len(seen) >= 4
+
+    wait_until(all_seen)
+    assert seen == [1, 2, 3, 4]
+    hub.stop()
+
+
+def test_a_stream_whose_document_is_gone_ends():
+    """The generator is told, and does not beat on for nobody."""
+    viewer = QueuedViewer(Cursor(["d"]), retry_ms=7)
+    viewer.go_live([])
+    frames = viewer.frames(heartbeat_seconds=60)
+    assert next(frames) == b"retry: 7\n\n"
+    closing = threading.Timer(0.05, viewer.close)
+    closing.start()
+    assert list(frames) in ([], [b":\n\n"])
+    closing.join()
+
+
+def test_a_viewer_closed_before_it_has_a_socket_takes_none():
+    """Its client gets an empty stream, and no descriptor is left behind."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        viewer = SocketViewer(Cursor(["d"]), retry_ms=7, stall_seconds=1)
+        viewer.close()
+        viewer.attach(ours, b"head\r\n\r\n")
+        assert theirs.recv(100) == b"head\r\n\r\nretry: 7\n\n"
+        assert viewer._fd == -1
