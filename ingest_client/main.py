@@ -50,7 +50,7 @@ def submit(
     ],
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch the documents to their end.")] = False,
-    engine: Annotated[str | None, typer.Option(help="How pages are read; see the server's documentation.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Who reads the pages: auto, pdfplumber or pdfium.")] = None,
     chunk_size: Annotated[int | None, typer.Option(help="Target size of a chunk, in characters.")] = None,
     chunk_overlap: Annotated[int | None, typer.Option(help="Characters that a chunk repeats.")] = None,
     server: Server = DEFAULT_SERVER,

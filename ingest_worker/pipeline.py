@@ -34,16 +34,17 @@ def parse_document(job: Job) -> None:
     source = job.bench.store.source(job.document_id)
     with (
         storage.as_local_file(source.path) as path,
-        parse.opened(path) as document,
+        parse.opened(path, source.options.engine) as document,
         storage.writing(pages_path(job.document_id)) as pages,
     ):
-        findings = Findings(repaired=document.repaired)
+        findings = Findings()
         track = job.progress.track(Status.PARSING, "Parsed", "pages", document.page_count)
         for reading in document.readings():
             pages.writelines(to_json_lines([reading.page]))
             findings.note(reading)
             done = reading.page.number
-            track.reach(done, findings.warnings() if done == document.page_count else None)
+            finished = done == document.page_count
+            track.reach(done, findings.warnings(repaired=document.repaired) if finished else None)
 
 
 def chunk_document(job: Job) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import quote
@@ -26,6 +27,15 @@ CLIENT_VARIABLES = frozenset({"INGEST_SERVER"})
 LONGEST_SOCKET_PATH_BYTES = 100
 
 
+class Engine(StrEnum):
+    """Who reads the pages of a PDF."""
+
+    #: PDFium, and pdfplumber where a page has a ruled table.
+    AUTO = "auto"
+    PDFPLUMBER = "pdfplumber"
+    PDFIUM = "pdfium"
+
+
 class Settings(BaseModel):
     """All settings, checked. Sizes are in bytes, times in seconds; both say so in their names."""
 
@@ -38,6 +48,11 @@ class Settings(BaseModel):
     database_url: str = Field("", description="SQLAlchemy URL for the chunks. Empty: SQLite under `INGEST_VAR`.")
 
     max_upload_bytes: int = Field(1024**3, gt=0, description="A larger upload is refused with 413.")
+    engine: Engine = Field(
+        Engine.AUTO,
+        description="Who reads the pages of a PDF: `auto` (PDFium, and pdfplumber where a page has a ruled table), "
+        "`pdfplumber` or `pdfium`. An upload may choose another.",
+    )
     chunk_size: int = Field(1000, ge=50, le=100_000, description="Target size of a chunk, in characters.")
     chunk_overlap: int = Field(100, ge=0, description="Characters that a chunk repeats from the one before.")
     retention_seconds: int = Field(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from shared.config import Settings
+from shared.config import Engine, Settings
 from shared.errors import InvalidOption
 
 
@@ -16,7 +16,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    engine: Literal["pdfplumber"] = "pdfplumber"
+    engine: Engine = Engine.AUTO
     chunk_size: int = Field(ge=50, le=100_000)
     chunk_overlap: int = Field(ge=0)
 
@@ -29,7 +29,11 @@ class Options(BaseModel):
     @classmethod
     def from_form(cls, form: Mapping[str, str], settings: Settings) -> Options:
         """The options that form fields make, over the settings. Raises `InvalidOption` that names the field."""
-        defaults = {"chunk_size": settings.chunk_size, "chunk_overlap": settings.chunk_overlap}
+        defaults = {
+            "engine": settings.engine,
+            "chunk_size": settings.chunk_size,
+            "chunk_overlap": settings.chunk_overlap,
+        }
         try:
             return cls.model_validate({**defaults, **form})
         except ValidationError as error:

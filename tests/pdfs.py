@@ -52,6 +52,28 @@ def prose(pages: int) -> bytes:
 
 
 @cache
+def hyphenated() -> bytes:
+    """One page with a word that is broken over two lines."""
+
+    def draw(canvas: Canvas, _number: int) -> None:
+        text = canvas.beginText(72, 700)
+        text.textLines("The threat to the com-\npany was real.")
+        canvas.drawText(text)
+
+    return _made(1, draw)
+
+
+def with_printers_marks(pages: int) -> bytes:
+    """Prose on pages to be cut: outside the crop box a grid of register marks, which no reader sees."""
+
+    def draw(canvas: Canvas, number: int) -> None:
+        canvas.setCropBox((60, 60, 500, 780))
+        canvas.drawString(100, 700, f"Page {number}: between the marks")
+        canvas.grid([10, 20, 30, 40], [10, 20, 30, 40])
+
+    return _made(pages, draw)
+
+
 def scanned(pages: int) -> bytes:
     """Pages that are one image each, with no text at all."""
     grey = ImageReader(Image.new("L", (60, 80), 200))

@@ -201,6 +201,7 @@ class Stack:
             "INGEST_VAR": str(folder / "var"),
             "INGEST_REDIS_URL": self.redis_url,
             "INGEST_DRAIN_SECONDS": "0",
+            "INGEST_ENGINE": "pdfplumber",  # the slow one: tests want to see work in progress
             "PYTHONUNBUFFERED": "1",
             **(settings or {}),
         }

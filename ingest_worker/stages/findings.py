@@ -17,8 +17,7 @@ MAX_PAGES_NAMED = 100
 class Findings:
     """Takes note of each reading; says at the end what was odd."""
 
-    def __init__(self, *, repaired: bool) -> None:
-        self._repaired = repaired
+    def __init__(self) -> None:
         self._recovered = 0
         self._with_text = 0
         self._fallback = _Pages()
@@ -39,19 +38,17 @@ class Findings:
         else:
             self._without_text.add(number)
 
-    def warnings(self) -> tuple[Notice, ...]:
-        """All warnings, the one about the whole document first."""
+    def warnings(self, *, repaired: bool) -> tuple[Notice, ...]:
+        """All warnings, the one about the whole document first. ``repaired`` says that the file was damaged."""
         notices = [
-            self._about_damage(),
+            self._about_damage() if repaired else None,
             self._about_missing_text(),
-            self._fallback.notice("page_fallback", "{} could be read only without layout"),
+            self._fallback.notice("page_fallback", "{} could be read only by the other reader"),
             self._unreadable.notice("page_unreadable", "{} could not be read"),
         ]
         return tuple(notice for notice in notices if notice)
 
-    def _about_damage(self) -> Notice | None:
-        if not self._repaired:
-            return None
+    def _about_damage(self) -> Notice:
         were = "was" if self._recovered == 1 else "were"
         return Notice("repaired", f"The file was damaged; {counted(self._recovered, 'page')} {were} recovered")
 
