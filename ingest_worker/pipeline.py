@@ -32,9 +32,10 @@ def parse_document(job: Job) -> None:
     job.progress.begin(Status.PARSING, "Opening the file")
     storage = job.bench.storage
     source = job.bench.store.source(job.document_id)
+    limits = parse.Limits(job.bench.settings.max_pages, job.bench.settings.max_page_characters)
     with (
         storage.as_local_file(source.path) as path,
-        parse.opened(path, source.options.engine) as document,
+        parse.opened(path, source.options.engine, limits) as document,
         storage.writing(pages_path(job.document_id)) as pages,
     ):
         findings = Findings()

@@ -48,6 +48,10 @@ class Settings(BaseModel):
     database_url: str = Field("", description="SQLAlchemy URL for the chunks. Empty: SQLite under `INGEST_VAR`.")
 
     max_upload_bytes: int = Field(1024**3, gt=0, description="A larger upload is refused with 413.")
+    max_pages: int = Field(20_000, gt=0, description="A document of more pages is `FAILED`, code `too_many_pages`.")
+    max_page_characters: int = Field(
+        200_000, gt=0, description="A page of more characters is left out, and named in `warnings`."
+    )
     engine: Engine = Field(
         Engine.AUTO,
         description="Who reads the pages of a PDF: `auto` (PDFium, and pdfplumber where a page has a ruled table), "

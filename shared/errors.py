@@ -21,6 +21,7 @@
     │   └── OutOfOrder             409  out_of_order
     └── DocumentError            the document is at fault; its ingestion ends FAILED with this code
         ├── Encrypted                   encrypted
+        ├── TooManyPages                too_many_pages
         └── Unreadable                  unreadable
 
 Errors of other libraries are translated where they enter, with ``raise ... from``. This module knows no framework:
@@ -191,6 +192,12 @@ class Encrypted(DocumentError):
     """A password is needed to open it."""
 
     code = "encrypted"
+
+
+class TooManyPages(DocumentError):
+    """More pages than ``INGEST_MAX_PAGES``."""
+
+    code = "too_many_pages"
 
 
 class Unreadable(DocumentError):

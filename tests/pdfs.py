@@ -63,6 +63,19 @@ def hyphenated() -> bytes:
     return _made(1, draw)
 
 
+def character_bomb(pages: int, bomb: int, characters: int) -> bytes:
+    """A few kilobytes, of which the page ``bomb`` draws so many characters."""
+
+    def draw(canvas: Canvas, number: int) -> None:
+        canvas.drawString(72, 700, f"Page {number}: harmless")
+        if number == bomb:
+            canvas.setFont("Helvetica", 0.5)
+            for line in range(characters // 1000):
+                canvas.drawString(10, 10 + line * 0.7, "x" * 1000)
+
+    return _made(pages, draw)
+
+
 def with_printers_marks(pages: int) -> bytes:
     """Prose on pages to be cut: outside the crop box a grid of register marks, which no reader sees."""
 

@@ -22,11 +22,15 @@ class Findings:
         self._with_text = 0
         self._fallback = _Pages()
         self._unreadable = _Pages()
+        self._too_large = _Pages()
         self._without_text = _Pages()
 
     def note(self, reading: Reading) -> None:
         """Take note of one page."""
         number = reading.page.number
+        if reading.too_large:
+            self._too_large.add(number)
+            return
         if reading.reader is Reader.NOBODY:
             self._unreadable.add(number)
             return
@@ -44,6 +48,7 @@ class Findings:
             self._about_damage() if repaired else None,
             self._about_missing_text(),
             self._fallback.notice("page_fallback", "{} could be read only by the other reader"),
+            self._too_large.notice("page_too_large", "{} left out for too many characters"),
             self._unreadable.notice("page_unreadable", "{} could not be read"),
         ]
         return tuple(notice for notice in notices if notice)

@@ -27,7 +27,7 @@ from pdfplumber.pdf import PDF
 from ingest_worker.stages import rulings
 from shared.config import Engine
 from shared.documents import Page
-from shared.errors import Encrypted, Unreadable
+from shared.errors import Encrypted, TooManyPages, Unreadable
 
 log = structlog.get_logger(__name__)
 
@@ -53,14 +53,24 @@ class Reading:
 
     page: Page
     reader: Reader
-    fell_back: bool
+    fell_back: bool = False
+    too_large: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of a document is taken in: a file of a few bytes may hold a page of a gigabyte."""
+
+    pages: int
+    page_characters: int
 
 
 class Document:
     """An open PDF. ``page_count`` is PDFium's. Made by `opened`."""
 
-    def __init__(self, fast: pdfium.PdfDocument, plumber: _Plumber, engine: Engine) -> None:
+    def __init__(self, fast: pdfium.PdfDocument, plumber: _Plumber, engine: Engine, page_characters: int) -> None:
         self.page_count = len(fast)
+        self._page_characters = page_characters
         self._fast = fast
         self._plumber = plumber
         self._engine = engine
@@ -79,15 +89,25 @@ class Document:
         failed = False
         for reader in self._readers(number):
             try:
-                if reader is Reader.PDFIUM:
-                    return Reading(_page(number, _text_by_pdfium(self._fast, number)), reader, failed)
-                if self._plumber.pdf is None:
-                    continue
-                return Reading(_page(number, _text_by_pdfplumber(self._plumber.pdf, number)), reader, failed)
+                text = self._text(number, reader)
             except Exception as error:  # noqa: BLE001 - pdfminer raises anything at all on strange bytes
                 log.debug("page.reader_failed", page=number, reader=reader, error=repr(error))
                 failed = True
+                continue
+            if text is None:
+                continue
+            if len(text) > self._page_characters:
+                return Reading(Page(number, ""), Reader.NOBODY, too_large=True)
+            return Reading(_page(number, text), reader, failed)
         return Reading(Page(number, ""), Reader.NOBODY, failed)
+
+    def _text(self, number: int, reader: Reader) -> str | None:
+        """The page's text; None when the file as a whole is not for this reader."""
+        if reader is Reader.PDFIUM:
+            return _text_by_pdfium(self._fast, number)
+        if self._plumber.pdf is None:
+            return None
+        return _text_by_pdfplumber(self._plumber.pdf, number)
 
     def _readers(self, number: int) -> tuple[Reader, ...]:
         """Who is asked for the page, in this order: the engine's choice, and then whoever may yet manage."""
@@ -96,8 +116,17 @@ class Document:
                 return (Reader.PDFIUM,)
             case Engine.AUTO if not self._is_ruled(number):
                 return (Reader.PDFIUM, Reader.PDFPLUMBER)
+            case _ if self._is_crowded(number):
+                return (Reader.PDFIUM,)  # pdfplumber would make an object of each character first
             case _:
                 return (Reader.PDFPLUMBER, Reader.PDFIUM)
+
+    def _is_crowded(self, number: int) -> bool:
+        try:
+            with closing(self._fast[number - 1]) as page, closing(page.get_textpage()) as text:
+                return int(text.count_chars()) > self._page_characters
+        except pdfium.PdfiumError:
+            return False  # a page that can't be opened is for the readers to judge
 
     def _is_ruled(self, number: int) -> bool:
         try:
@@ -132,17 +161,19 @@ class _Plumber:
 
 
 @contextmanager
-def opened(path: Path, engine: Engine) -> Iterator[Document]:
+def opened(path: Path, engine: Engine, limits: Limits) -> Iterator[Document]:
     """The PDF at ``path``, for the block, its pages read by ``engine``.
 
     Raises `Encrypted` when it can't be opened without a password (one that only restricts its owner's readers is no
-    hindrance), and `Unreadable` when not one page can be recovered.
+    hindrance), `Unreadable` when not one page can be recovered, and `TooManyPages`.
     """
     with ExitStack() as resources:
         fast = resources.enter_context(closing(_open_with_pdfium(path)))
         if len(fast) == 0:
             raise Unreadable("The file holds no page that can be read.")
-        yield Document(fast, _Plumber(path, fast, resources), engine)
+        if len(fast) > limits.pages:
+            raise TooManyPages(f"The file has {len(fast)} pages; {limits.pages} is the most that is taken.")
+        yield Document(fast, _Plumber(path, fast, resources), engine, limits.page_characters)
 
 
 def _open_with_pdfium(path: Path) -> pdfium.PdfDocument:

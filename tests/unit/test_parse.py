@@ -7,12 +7,15 @@ import difflib
 import pypdfium2 as pdfium
 import pytest
 
+from ingest_worker.stages import parse as parsing
 from ingest_worker.stages.findings import MAX_PAGES_NAMED, Findings
-from ingest_worker.stages.parse import Reader, Reading, opened
+from ingest_worker.stages.parse import Limits, Reader, Reading, opened
 from shared.config import Engine
 from shared.documents import Page
-from shared.errors import Encrypted, Unreadable
+from shared.errors import Encrypted, TooManyPages, Unreadable
 from tests import pdfs
+
+LIMITS = Limits(pages=1000, page_characters=200_000)
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def parse(tmp_path):
     def parse(pdf: bytes, engine: Engine = Engine.PDFPLUMBER):
         (tmp_path / "file").write_bytes(pdf)
         findings = Findings()
-        with opened(tmp_path / "file", engine) as document:
+        with opened(tmp_path / "file", engine, LIMITS) as document:
             readings = list(document.readings())
         for reading in readings:
             findings.note(reading)
@@ -129,7 +132,7 @@ def test_text_holds_nothing_that_cannot_be_stored(monkeypatch, parse):
 
 
 def _readers(path, engine: Engine) -> list[Reader]:
-    with opened(path, engine) as document:
+    with opened(path, engine, LIMITS) as document:
         return [reading.reader for reading in document.readings()]
 
 
@@ -196,3 +199,22 @@ def test_a_word_broken_over_two_lines_stays_as_printed(parse, engine):
     """With its hyphen and the line's end, whoever reads it."""
     pages, _ = parse(pdfs.hyphenated(), engine)
     assert pages[0].text == "The threat to the com-\npany was real."
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_a_page_of_a_million_characters_costs_that_page_alone(parse, engine, monkeypatch):
+    """It is left out before anyone makes an object of each character, and a warning names it."""
+    asked = []
+    by_pdfplumber = parsing._text_by_pdfplumber
+    monkeypatch.setattr(parsing, "_text_by_pdfplumber", lambda pdf, n: (asked.append(n), by_pdfplumber(pdf, n))[1])
+    pages, warnings = parse(pdfs.character_bomb(3, bomb=2, characters=1_000_000), engine)
+    assert [page.text for page in pages] == ["Page 1: harmless", "", "Page 3: harmless"]
+    assert [(warning.code, warning.pages) for warning in warnings] == [("page_too_large", (2,))]
+    assert 2 not in asked
+
+
+def test_a_document_of_too_many_pages_is_refused_before_any_is_read(tmp_path):
+    """The error says how many there are, and how many are taken."""
+    (tmp_path / "file").write_bytes(pdfs.prose(4))
+    with pytest.raises(TooManyPages, match=r"4 pages; 3 "), opened(tmp_path / "file", Engine.AUTO, Limits(3, 1000)):
+        pass
