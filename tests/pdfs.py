@@ -63,6 +63,7 @@ def hyphenated() -> bytes:
     return _made(1, draw)
 
 
+@cache
 def character_bomb(pages: int, bomb: int, characters: int) -> bytes:
     """A few kilobytes, of which the page ``bomb`` draws so many characters."""
 
@@ -76,6 +77,7 @@ def character_bomb(pages: int, bomb: int, characters: int) -> bytes:
     return _made(pages, draw)
 
 
+@cache
 def with_printers_marks(pages: int) -> bytes:
     """Prose on pages to be cut: outside the crop box a grid of register marks, which no reader sees."""
 
@@ -87,6 +89,7 @@ def with_printers_marks(pages: int) -> bytes:
     return _made(pages, draw)
 
 
+@cache
 def scanned(pages: int) -> bytes:
     """Pages that are one image each, with no text at all."""
     grey = ImageReader(Image.new("L", (60, 80), 200))

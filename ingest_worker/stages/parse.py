@@ -34,7 +34,6 @@ log = structlog.get_logger(__name__)
 #: What UTF-8 can't carry (lone surrogates, from broken fonts) and what PostgreSQL doesn't store (NUL).
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 
-
 #: PDFium puts one of these in the place of a hyphen at the end of a line together with the line's end.
 _HYPHEN_AT_LINE_END = re.compile("[\x02\ufffe]")
 
