@@ -40,12 +40,12 @@ def parse_document(job: Job) -> None:
     ):
         findings = Findings()
         track = job.progress.track(Status.PARSING, "Parsed", "pages", document.page_count)
-        for reading in document.readings():
+        for number in range(1, document.page_count + 1):
+            reading = document.reading(number)
             pages.writelines(to_json_lines([reading.page]))
             findings.note(reading)
-            done = reading.page.number
-            finished = done == document.page_count
-            track.reach(done, findings.warnings(repaired=document.repaired) if finished else None)
+            finished = number == document.page_count
+            track.reach(number, findings.warnings(repaired=document.repaired) if finished else None)
 
 
 def chunk_document(job: Job) -> None:

@@ -79,12 +79,8 @@ class Document:
         """Whether pdfplumber was asked for a page and could not make sense of the file as it is."""
         return self._plumber.repaired
 
-    def readings(self) -> Iterator[Reading]:
-        """Every page in order, one in memory at a time. A page that nobody can read has an empty text."""
-        for number in range(1, self.page_count + 1):
-            yield self._reading(number)
-
-    def _reading(self, number: int) -> Reading:
+    def reading(self, number: int) -> Reading:
+        """The page ``number``, from 1. A page that nobody can read has an empty text."""
         failed = False
         for reader in self._readers(number):
             try:
@@ -141,9 +137,10 @@ class _Plumber:
     ``pdf`` is None when not even the repaired copy tells pdfplumber of as many pages as PDFium.
     """
 
-    def __init__(self, path: Path, fast: pdfium.PdfDocument, resources: ExitStack) -> None:
+    def __init__(self, path: Path, password: str | None, fast: pdfium.PdfDocument, resources: ExitStack) -> None:
         self.repaired = False
         self._path = path
+        self._password = password
         self._fast = fast
         self._resources = resources
 
@@ -151,48 +148,49 @@ class _Plumber:
     def pdf(self) -> PDF | None:
         """The document, opened at first use."""
         stream = self._resources.enter_context(self._path.open("rb"))
-        pdf = _open_with_pdfplumber(stream, len(self._fast))
+        pdf = _open_with_pdfplumber(stream, self._password, len(self._fast))
         if pdf is not None:
             return pdf
         self.repaired = True
         copy = self._resources.enter_context(tempfile.TemporaryFile(prefix="ingest-"))  # noqa: SIM115 - the stack closes it
-        return _open_repaired(self._fast, copy)
+        return _open_repaired(self._fast, self._password, copy)
 
 
 @contextmanager
-def opened(path: Path, engine: Engine, limits: Limits) -> Iterator[Document]:
+def opened(path: Path, engine: Engine, limits: Limits, password: str | None = None) -> Iterator[Document]:
     """The PDF at ``path``, for the block, its pages read by ``engine``.
 
-    Raises `Encrypted` when it can't be opened without a password (one that only restricts its owner's readers is no
-    hindrance), `Unreadable` when not one page can be recovered, and `TooManyPages`.
+    Raises `Encrypted` when it can't be opened with this ``password``, or without one (one that only restricts its
+    owner's readers is no hindrance), `Unreadable` when not one page can be recovered, and `TooManyPages`.
     """
     with ExitStack() as resources:
-        fast = resources.enter_context(closing(_open_with_pdfium(path)))
+        fast = resources.enter_context(closing(_open_with_pdfium(path, password)))
         if len(fast) == 0:
             raise Unreadable("The file holds no page that can be read.")
         if len(fast) > limits.pages:
             raise TooManyPages(f"The file has {len(fast)} pages; {limits.pages} is the most that is taken.")
-        yield Document(fast, _Plumber(path, fast, resources), engine, limits.page_characters)
+        yield Document(fast, _Plumber(path, password, fast, resources), engine, limits.page_characters)
 
 
-def _open_with_pdfium(path: Path) -> pdfium.PdfDocument:
+def _open_with_pdfium(path: Path, password: str | None) -> pdfium.PdfDocument:
     try:
-        return pdfium.PdfDocument(path)
+        return pdfium.PdfDocument(path, password=password)
     except pdfium.PdfiumError as error:
         if error.err_code == pdfium_c.FPDF_ERR_PASSWORD:
-            raise Encrypted("The file is encrypted: it opens only with a password.") from error
+            needed = "it opens only with a password" if password is None else "this password does not open it"
+            raise Encrypted(f"The file is encrypted: {needed}.") from error
         if error.err_code == pdfium_c.FPDF_ERR_SECURITY:
             raise Encrypted("The file is encrypted in a way that is not supported.") from error
         raise Unreadable("The file is too damaged: not one page could be recovered.") from error
 
 
-def _open_with_pdfplumber(stream: IO[bytes], page_count: int) -> PDF | None:
+def _open_with_pdfplumber(stream: IO[bytes], password: str | None, page_count: int) -> PDF | None:
     """The document as pdfplumber sees it; None when it sees none, or another number of pages.
 
     The caller owns the stream and closes it, and nobody calls ``PDF.close``: that makes every page anew to close it.
     """
     try:
-        pdf = pdfplumber.open(cast("BufferedReader", stream))
+        pdf = pdfplumber.open(cast("BufferedReader", stream), password=password)
         found = len(pdf.pages)
     except Exception as error:  # noqa: BLE001 - pdfminer raises anything at all on strange bytes
         log.debug("document.pdfplumber_failed", error=repr(error))
@@ -200,13 +198,13 @@ def _open_with_pdfplumber(stream: IO[bytes], page_count: int) -> PDF | None:
     return pdf if found == page_count else None
 
 
-def _open_repaired(fast: pdfium.PdfDocument, copy: IO[bytes]) -> PDF | None:
+def _open_repaired(fast: pdfium.PdfDocument, password: str | None, copy: IO[bytes]) -> PDF | None:
     try:
         fast.save(copy)
     except pdfium.PdfiumError as error:
         log.debug("document.repair_failed", error=repr(error))
         return None
-    return _open_with_pdfplumber(copy, len(fast))
+    return _open_with_pdfplumber(copy, password, len(fast))
 
 
 def _text_by_pdfplumber(pdf: PDF, number: int) -> str:

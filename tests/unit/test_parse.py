@@ -26,7 +26,7 @@ def parse(tmp_path):
         (tmp_path / "file").write_bytes(pdf)
         findings = Findings()
         with opened(tmp_path / "file", engine, LIMITS) as document:
-            readings = list(document.readings())
+            readings = [document.reading(number) for number in range(1, document.page_count + 1)]
         for reading in readings:
             findings.note(reading)
         assert document.page_count == len(readings)
@@ -133,7 +133,7 @@ def test_text_holds_nothing_that_cannot_be_stored(monkeypatch, parse):
 
 def _readers(path, engine: Engine) -> list[Reader]:
     with opened(path, engine, LIMITS) as document:
-        return [reading.reader for reading in document.readings()]
+        return [document.reading(number).reader for number in range(1, document.page_count + 1)]
 
 
 def test_auto_asks_pdfplumber_for_ruled_tables_only(tmp_path):
@@ -217,4 +217,15 @@ def test_a_document_of_too_many_pages_is_refused_before_any_is_read(tmp_path):
     """The error says how many there are, and how many are taken."""
     (tmp_path / "file").write_bytes(pdfs.prose(4))
     with pytest.raises(TooManyPages, match=r"4 pages; 3 "), opened(tmp_path / "file", Engine.AUTO, Limits(3, 1000)):
+        pass
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_a_password_opens_an_encrypted_file(tmp_path, engine):
+    """Each engine gets it; a wrong one is told apart from none."""
+    path = tmp_path / "file.pdf"
+    path.write_bytes(pdfs.encrypted("secret"))
+    with opened(path, engine, LIMITS, "secret") as document:
+        assert "Page 1" in document.reading(1).page.text
+    with pytest.raises(Encrypted, match="this password does not open it"), opened(path, engine, LIMITS, "wrong"):
         pass
