@@ -102,8 +102,6 @@ def worker_process(concurrency: int) -> Process:
     return Process(
         "worker",
         (sys.executable, "-m", "celery", "--quiet", "-A", "ingest_worker.main", "worker", *options),
-        # SIGQUIT is Celery's soft shutdown: what is in hand is given back at once, rather than finished first.
-        environment={"REMAP_SIGTERM": "SIGQUIT"},
         stop_seconds=20,
     )
 

@@ -1,18 +1,19 @@
-"""Handing a document to the workers: one message with its id and attempt. The record holds everything else."""
+"""Letting the workers know that there is work. The record says which; this only spares the second until a sweep."""
 
 from __future__ import annotations
 
-import kombu.exceptions
-import redis
+import structlog
 
 from ingest_web import services
-from shared import task_names
+from shared.broker import hint
 from shared.errors import StoreUnavailable
 
+log = structlog.stdlib.get_logger(__name__)
 
-def send(document_id: str, attempt: int) -> None:
-    """Put the first task into the broker's queue. Raises `StoreUnavailable`."""
+
+def call_worker() -> None:
+    """Put a message into the broker's queue. When that fails nothing is lost: the sweeper sends another."""
     try:
-        services.current().broker.send_task(task_names.PARSE, args=(document_id, attempt), retry=False)
-    except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
-        raise StoreUnavailable("The work could not be handed to a worker.") from error
+        hint(services.current().broker, retry=False)
+    except StoreUnavailable as error:
+        log.warning("worker.not_called", reason=error.detail)

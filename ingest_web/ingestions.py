@@ -10,9 +10,9 @@ from flask import Blueprint, Response, request
 
 from ingest_web import dispatch, ids, services
 from shared.documents import to_json_lines
-from shared.errors import InvalidOption, NotReady, NotRetryable, OutOfOrder, Refused, StoreUnavailable
+from shared.errors import InvalidOption, NotReady, NotRetryable, OutOfOrder, Refused
 from shared.jobs import Status
-from shared.protocol import Failure, encode_state
+from shared.protocol import encode_state
 
 blueprint = Blueprint("ingestions", __name__)
 
@@ -72,11 +72,7 @@ def retry(document_id: str) -> Response:
         state = store.begin_attempt(ids.checked(document_id))
     except OutOfOrder as error:
         raise NotRetryable("Only what FAILED or was CANCELLED can be tried again.") from error
-    try:
-        dispatch.send(document_id, state.attempt)
-    except StoreUnavailable as error:
-        store.record(document_id, state.attempt, Status.FAILED, error.detail, error=Failure(error.code, error.detail))
-        raise
+    dispatch.call_worker()
     return Response(encode_state(state), 202, content_type="application/json", headers=NO_STORE)
 
 

@@ -1,4 +1,4 @@
-"""``POST /ingestions``: bytes into storage as they come, a record into Redis, the first task to the broker.
+"""``POST /ingestions``: bytes into storage as they come, a record into Redis, a word to the workers.
 
 Either all of it has happened and the answer is 202, or nothing of it is left.
 """
@@ -6,6 +6,7 @@ Either all of it has happened and the answer is 202, or nothing of it is left.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -14,13 +15,7 @@ from flask import Blueprint, Response, jsonify, request, url_for
 
 from ingest_web import dispatch, forms, ids, media, services
 from ingest_web.forms import FileBegins, Option, Piece
-from shared.errors import (
-    EmptyFile,
-    InvalidOption,
-    StoreUnavailable,
-    TooLarge,
-    UnsupportedMediaType,
-)
+from shared.errors import EmptyFile, InvalidOption, StoreUnavailable, TooLarge, UnsupportedMediaType
 from shared.options import Options
 from shared.storage import source_path
 from shared.store import Source
@@ -31,9 +26,6 @@ blueprint = Blueprint("uploads", __name__)
 
 #: Room for boundaries and fields beside the file, when the length that is announced is judged.
 FORM_OVERHEAD_BYTES = 64 * 1024
-
-#: The record of a document whose task could not be sent vanishes by itself, should we not even manage to remove it.
-PROVISIONAL_SECONDS = 60
 
 FILENAME_CHARACTERS = 255
 
@@ -78,10 +70,11 @@ def _store(document_id: str, boundary: str) -> Source:
             path=path,
             options=options,
         )
-        _dispatch(document_id, source)
+        _record(document_id, source)
     except BaseException:
         storage.remove(document_id)
         raise
+    dispatch.call_worker()
     return source
 
 
@@ -120,22 +113,15 @@ def _judge(received: Received) -> None:
         raise UnsupportedMediaType("The content is not a PDF, whatever its name says.", supported=[media.PDF])
 
 
-def _dispatch(document_id: str, source: Source) -> None:
-    current = services.current()
-    state = current.store.create(document_id, source, ttl_seconds=PROVISIONAL_SECONDS)
+def _record(document_id: str, source: Source) -> None:
+    store = services.current().store
     try:
-        dispatch.send(document_id, state.attempt)
-        current.store.keep(document_id)
+        store.create(document_id, source)
     except StoreUnavailable:
-        _forget(document_id)
+        # Redis may have got it all the same, and only its answer was lost.
+        with suppress(StoreUnavailable):
+            store.delete(document_id)
         raise
-
-
-def _forget(document_id: str) -> None:
-    try:
-        services.current().store.delete(document_id)
-    except StoreUnavailable:
-        log.warning("upload.left_to_expire", id=document_id, within_seconds=PROVISIONAL_SECONDS)
 
 
 def _accepted(document_id: str) -> Response:

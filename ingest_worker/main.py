@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from celery import Celery, signals
 
-from ingest_worker import losses, tasks
+from ingest_worker import sweeper, tasks
+from ingest_worker.drain import Drain
 from ingest_worker.workbench import Workbench
 from shared import logs
 from shared.broker import make_celery
@@ -21,8 +22,8 @@ def make_app(environment: Mapping[str, str]) -> Celery:
     """The Celery application of a worker. Opens no connection. Raises `SettingsError`."""
     settings = Settings.from_environment(environment)
     app = make_celery(settings)
-    tasks.register(app, Workbench(settings))
-    losses.watch(settings)
+    tasks.register(app, Workbench(settings), Drain())
+    app.steps["worker"].add(sweeper.step(app, settings))
     # Celery leaves logging alone when someone answers this signal.
     signals.setup_logging.connect(lambda **_: _log(settings), weak=False)
     return app

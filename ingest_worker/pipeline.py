@@ -1,91 +1,187 @@
-"""One document on its way: each function reads what the stage before left, runs its own stage, reports, stores.
+"""One part of a document on its way: each step reads what the one before left, does its own, stores it, settles.
 
-Every function may run twice for the same document and attempt, even at the same time: files are replaced whole, with
-the same bytes, rows all at once, and the record refuses whoever comes too late. It knows no Celery.
+Any step may be run again, by another worker, when this one is lost: files are replaced whole, rows all at once, and
+the record refuses whoever no longer holds the part. It knows no Celery.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import Any
 
+from ingest_worker.lease import HandBack, Lease
 from ingest_worker.progress import Progress
-from ingest_worker.stages import chunk, load, parse
+from ingest_worker.reading import Desk
+from ingest_worker.stages import chunk, load
 from ingest_worker.stages.findings import Findings, counted
+from ingest_worker.stages.parse import Reader, Reading
 from ingest_worker.workbench import Workbench
-from shared.documents import Chunk, chunks_from, pages_from, to_json_lines
+from shared.documents import Chunk, Page, chunks_from, pages_from, to_json_lines
+from shared.errors import TookTooLong, TooMuchText
 from shared.jobs import Status, overall_progress
-from shared.storage import chunks_path, pages_path, text_path
+from shared.parts import CHUNK, LOAD, Part, Step, halves, missing, pages
+from shared.protocol import Notice
+from shared.storage import chunks_path, pages_folder, pages_path, text_path
+from shared.worklist import Claim, Plan
+
+#: A range that was lost with so many workers is cut in halves: smaller ones get through where workers don't live long,
+#: and if a page is to blame, it will be alone in the end.
+LOSSES_TO_HALVE = 2
+
+#: A single page is given up then; the document completes without it.
+LOSSES_TO_GIVE_UP = 10
 
 
 class Job:
-    """One attempt at one document."""
+    """A part in hand, and what is needed to work on it."""
 
-    def __init__(self, bench: Workbench, document_id: str, attempt: int) -> None:
-        self.document_id = document_id
+    def __init__(self, bench: Workbench, desk: Desk, claim: Claim, lease: Lease) -> None:
         self.bench = bench
-        self.record = partial(bench.store.record, document_id, attempt)
+        self.desk = desk
+        self.claim = claim
+        self.lease = lease
+        self.document_id = claim.document_id
+        self.record = partial(bench.store.record, claim.document_id, claim.attempt, held=claim.held)
         self.progress = Progress(self.record, bench.settings.report_interval_seconds)
+        self.settle = partial(bench.worklist.settle, claim)
+
+    def check_cost(self) -> None:
+        """Return when the document is within its limits. Raises `TookTooLong`, `TooMuchText`."""
+        settings = self.bench.settings
+        if self.claim.spent_seconds + self.lease.elapsed_seconds > settings.document_seconds:
+            raise TookTooLong(f"The document took more than {settings.document_seconds:.0f} seconds of work.")
+        if self.claim.characters > settings.max_document_characters:
+            raise TooMuchText(f"The document holds more than {settings.max_document_characters} characters.")
 
 
-def parse_document(job: Job) -> None:
-    """From the uploaded bytes to a file of pages. Raises `shared.errors.DocumentError` when that is impossible."""
+def work_on(job: Job) -> int:
+    """Do the part in hand. Gives how many parts of the document wait afterwards.
+
+    Raises `shared.errors.DocumentError` when the document is at fault, what `Lease.check` raises, `StoreUnavailable`.
+    """
+    job.check_cost()
+    match job.claim.part.step:
+        case Step.PLAN:
+            return plan(job)
+        case Step.PAGES:
+            return parse(job)
+        case Step.CHUNK:
+            return chunk_document(job)
+        case Step.LOAD:
+            return load_document(job)
+
+
+def plan(job: Job) -> int:
+    """Count the pages, and have those parsed that no earlier attempt has parsed."""
     job.progress.begin(Status.PARSING, "Opening the file")
-    storage = job.bench.storage
-    source = job.bench.store.source(job.document_id)
-    limits = parse.Limits(job.bench.settings.max_pages, job.bench.settings.max_page_characters)
-    with (
-        storage.as_local_file(source.path) as path,
-        parse.opened(path, source.options.engine, limits) as document,
-        storage.writing(pages_path(job.document_id)) as pages,
-    ):
-        findings = Findings()
-        track = job.progress.track(Status.PARSING, "Parsed", "pages", document.page_count)
-        for number in range(1, document.page_count + 1):
-            reading = document.reading(number)
-            pages.writelines(to_json_lines([reading.page]))
+    document = job.desk.document(job.document_id)
+    done = job.bench.worklist.done(job.document_id)
+    rest = missing(document.page_count, done, job.bench.settings.pages_per_part)
+    kept = sum(part.pages for part in done)
+    return job.settle(rest=rest or [CHUNK], plan=Plan(document.page_count, kept, "pages"))
+
+
+def parse(job: Job) -> int:
+    """From a range of the uploaded file to a file of pages; the last range of a document leads on to chunking."""
+    part = job.claim.part
+    if job.claim.lost >= LOSSES_TO_HALVE and part.pages > 1:
+        return job.settle(rest=halves(part))
+    findings = Findings()
+    characters, last = 0, part.first - 1
+    with job.bench.storage.writing(pages_path(job.document_id, part.first, job.claim.token)) as file:
+        for reading in _readings(job):
+            file.writelines(to_json_lines([reading.page]))
             findings.note(reading)
-            finished = number == document.page_count
-            track.reach(number, findings.warnings(repaired=document.repaired) if finished else None)
+            characters += len(reading.page.text)
+            last = reading.page.number
+        if last < part.first:
+            raise HandBack
+    findings.repaired = job.desk.repaired
+    found = {"token": job.claim.token, "characters": characters, "findings": findings.to_json()}
+    return job.settle(
+        finished={pages(part.first, last): found},
+        rest=[pages(last + 1, part.last)] if last < part.last else [],
+        then=CHUNK,
+        spent_seconds=job.lease.elapsed_seconds,
+        characters=characters,
+        served_bytes=job.desk.source(job.document_id).size_bytes * (last - part.first + 1) // job.claim.total,
+    )
 
 
-def chunk_document(job: Job) -> None:
-    """From the file of pages to the text of the document and a file of chunks."""
-    job.progress.begin(Status.CHUNKING, "Splitting the text into chunks")
-    source = job.bench.store.source(job.document_id)
-    with job.bench.storage.reading(pages_path(job.document_id)) as lines:
-        text = chunk.join(pages_from(lines))
+def _readings(job: Job) -> Iterator[Reading]:
+    """The pages of the part; ends early when it takes too long or the worker is told to stop."""
+    part = job.claim.part
+    if job.claim.lost >= LOSSES_TO_GIVE_UP:
+        yield Reading(Page(part.first, ""), Reader.NOBODY)
+        return
+    try:
+        document = job.desk.document(job.document_id)
+        for number in range(part.first, part.last + 1):
+            job.check_cost()
+            job.lease.read(number - part.first)
+            yield document.reading(number)
+            if job.lease.elapsed_seconds > job.bench.settings.part_seconds:
+                return
+    except HandBack:
+        return
+
+
+def chunk_document(job: Job) -> int:
+    """From the files of pages to the text of the document and a file of chunks."""
+    done = job.bench.worklist.done(job.document_id)
+    job.progress.begin(Status.CHUNKING, "Splitting the text into chunks", _warnings(done.values()))
+    source = job.desk.source(job.document_id)
+    text = chunk.join(_pages(job, done))
     chunks = chunk.split(text, source.sha256, source.options)
     with job.bench.storage.writing(text_path(job.document_id)) as file:
         file.write(text.text.encode())
     _write_chunks(job, chunks)
+    return job.settle(then=LOAD, spent_seconds=job.lease.elapsed_seconds)
+
+
+def _warnings(done: Iterable[Any]) -> tuple[Notice, ...]:
+    findings = Findings()
+    for found in done:
+        findings.merge(found["findings"])
+    return findings.warnings()
+
+
+def _pages(job: Job, done: dict[Part, Any]) -> Iterator[Page]:
+    for part, found in done.items():
+        with job.bench.storage.reading(pages_path(job.document_id, part.first, found["token"])) as lines:
+            yield from pages_from(lines)
 
 
 def _write_chunks(job: Job, chunks: list[Chunk]) -> None:
     track = job.progress.track(Status.CHUNKING, "Wrote", "chunks", len(chunks))
     with job.bench.storage.writing(chunks_path(job.document_id)) as file:
         for done, line in enumerate(to_json_lines(chunks), start=1):
+            job.lease.check()
             file.write(line)
             track.reach(done)
 
 
-def load_document(job: Job) -> None:
-    """From the file of chunks to the database. The document is COMPLETED after it."""
+def load_document(job: Job) -> int:
+    """From the file of chunks to the database. The document is COMPLETED after it, and nothing of its work is left."""
     job.progress.begin(Status.LOADING, "Loading the chunks")
     chunks = _read_chunks(job)
     track = job.progress.track(Status.LOADING, "Loaded", "chunks", len(chunks))
-    load.load(job.bench.table, job.document_id, chunks, track.reach)
+
+    def loaded(count: int) -> None:
+        job.lease.check()
+        track.reach(count)
+
+    load.load(job.bench.table, job.document_id, chunks, loaded)
     job.record(
         Status.COMPLETED,
-        f"Completed: {counted(_count_pages(job), 'page')}, {counted(chunks, 'chunk')}",
+        f"Completed: {counted(job.claim.total, 'page')}, {counted(chunks, 'chunk')}",
         progress=overall_progress(Status.COMPLETED, 0, 0),
     )
+    job.bench.storage.remove(pages_folder(job.document_id))
+    return 0
 
 
 def _read_chunks(job: Job) -> list[Chunk]:
     with job.bench.storage.reading(chunks_path(job.document_id)) as lines:
         return list(chunks_from(lines))
-
-
-def _count_pages(job: Job) -> int:
-    with job.bench.storage.reading(pages_path(job.document_id)) as lines:
-        return sum(1 for _ in lines)

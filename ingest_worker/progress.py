@@ -42,9 +42,9 @@ class Progress:
         self._interval_seconds = interval_seconds
         self._clock = clock
 
-    def begin(self, status: Status, message: str) -> None:
+    def begin(self, status: Status, message: str, warnings: Sequence[Notice] | None = None) -> None:
         """Report a change of stage, at once. How much there is to do is not known yet."""
-        self._record(status, message, progress=overall_progress(status, 0, 0))
+        self._record(status, message, progress=overall_progress(status, 0, 0), warnings=warnings)
 
     def track(self, status: Status, verb: str, unit: str, total: int) -> Track:
         """Report at once that there is ``total`` to do, and give what reports how far it is."""
@@ -67,7 +67,7 @@ class Track:
         self._throttle = throttle
         self._pace = pace
 
-    def reach(self, done: int, warnings: Sequence[Notice] | None = None) -> None:
+    def reach(self, done: int) -> None:
         """So much is done. Reported when it is the last, or when the last report is long enough ago."""
         total, unit = self._start.total, self._start.unit
         if not self._throttle.admits(urgent=done == total):
@@ -78,7 +78,6 @@ class Track:
             progress=overall_progress(self._status, done, total),
             stage=Stage(done, total, unit),
             eta_seconds=self._pace.seconds_left(done, total),
-            warnings=warnings,
         )
 
 

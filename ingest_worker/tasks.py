@@ -1,72 +1,120 @@
-"""The three tasks: each runs one step of the pipeline, ends well whatever happens, and sends the next by name.
+"""The task that works: claims one part after the other, and ends well whatever happens.
 
-A message is a hint that there is work; the record decides. So a message that comes late, twice or for a document long
-gone does nothing, and one that can't be dealt with now, because the record can't be reached, is handed back.
+A message is a hint that there is work; the record decides which. So a message that comes late, twice or for nothing
+does no harm, and none is needed to find a part again whose worker was lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 
-import kombu.exceptions
-import redis
 import structlog
 from celery import Celery
-from celery.exceptions import Reject
 from structlog.contextvars import bound_contextvars
 
 from ingest_worker import pipeline
+from ingest_worker.drain import Drain
+from ingest_worker.lease import HandBack, Lease
 from ingest_worker.pipeline import Job
+from ingest_worker.reading import Desk
 from ingest_worker.workbench import Workbench
 from shared import task_names
+from shared.broker import hint
 from shared.errors import DocumentError, IngestError, Refused, StoreUnavailable, UnknownIngestion
 from shared.jobs import Status
+from shared.parts import Step
 from shared.protocol import Failure
+from shared.worklist import Claim
 
 log = structlog.get_logger(__name__)
 
-Step = Callable[[Job], None]
-
 INTERNAL_ERROR = Failure(IngestError.code, "Something went wrong on our side while working on this document.")
 
-
-def register(app: Celery, bench: Workbench) -> None:
-    """Give the tasks to the application."""
-    _add(app, bench, task_names.PARSE, pipeline.parse_document, task_names.CHUNK)
-    _add(app, bench, task_names.CHUNK, pipeline.chunk_document, task_names.LOAD)
-    _add(app, bench, task_names.LOAD, pipeline.load_document, None)
+#: After so long a task ends and a new message takes its place, so that Celery can recycle or stop its children.
+QUANTUM_SECONDS = 10.0
 
 
-def _add(app: Celery, bench: Workbench, name: str, step: Step, next_name: str | None) -> None:
-    @app.task(name=name, shared=False)  # by default every Celery application of the process gets it
-    def task(document_id: str, attempt: int) -> None:
-        with bound_contextvars(id=document_id, attempt=attempt, task=name):
+class Hand:
+    """What a task does, in a child of the pool."""
+
+    def __init__(self, app: Celery, bench: Workbench, drain: Drain) -> None:
+        self._app = app
+        self._bench = bench
+        self._drain = drain
+
+    def work(self) -> None:
+        """Work on parts until there are none, the quantum is over, or the worker is told to stop."""
+        end = time.monotonic() + QUANTUM_SECONDS
+        try:
+            with Desk(self._bench) as desk:
+                while not self._drain.begun and time.monotonic() < end:
+                    if not self.work_on_next(desk):
+                        return
+            hint(self._app)
+        except StoreUnavailable as error:
+            # Parts in hand come back by their leases, and the sweeper sends messages when Redis is back.
+            log.warning("work.put_down", reason=error.detail)
+
+    def work_on_next(self, desk: Desk) -> bool:
+        """Work on one part. False when there is none."""
+        claim = self._bench.worklist.claim()
+        if claim is None:
+            return False
+        with bound_contextvars(id=claim.document_id, attempt=claim.attempt, part=claim.part.name):
+            self._work_on(claim, desk)
+        return True
+
+    def _work_on(self, claim: Claim, desk: Desk) -> None:
+        """Work on a part. If the document is at fault or we are, it has FAILED by then."""
+        settings = self._bench.settings
+        lease = Lease(
+            self._bench.worklist,
+            claim,
+            self._drain,
+            lease_seconds=settings.lease_seconds,
+            report_interval_seconds=settings.report_interval_seconds,
+        )
+        with lease:
+            job = Job(self._bench, desk, claim, lease)
             try:
-                if _done(step, Job(bench, document_id, attempt)) and next_name:
-                    _send(app, next_name, document_id, attempt)
-            except StoreUnavailable as error:
-                _hand_back(error)
+                waiting = pipeline.work_on(job)
+            except HandBack:
+                self._hand_back(job)
+            except (Refused, UnknownIngestion) as overtaken:
+                log.info("part.overtaken", reason=overtaken.code)
+            except StoreUnavailable:
+                raise
+            except DocumentError as error:
+                if _fail(job, Failure(error.code, error.detail)):
+                    log.info("document.failed", code=error.code)
+            except Exception:  # whatever it is, the document must not hang
+                if _fail(job, INTERNAL_ERROR):
+                    log.exception("document.failed", code=INTERNAL_ERROR.code)
+            else:
+                log.info("part.done", seconds=round(lease.elapsed_seconds, 3))
+                if claim.part.step is Step.PLAN:
+                    self._call_for_help(waiting - 1)
+
+    def _hand_back(self, job: Job) -> None:
+        try:
+            job.settle(rest=[job.claim.part], spent_seconds=job.lease.elapsed_seconds)
+        except (Refused, UnknownIngestion) as overtaken:
+            log.info("part.overtaken", reason=overtaken.code)
+        else:
+            log.info("part.handed_back")
+
+    def _call_for_help(self, parts: int) -> None:
+        for _ in range(min(parts, self._bench.settings.max_parts_in_flight - 1)):
+            hint(self._app)
 
 
-def _done(step: Step, job: Job) -> bool:
-    """Whether the step came to its end. If the document is at fault or we are, it has FAILED by now."""
-    try:
-        step(job)
-    except (Refused, UnknownIngestion) as overtaken:
-        log.debug("task.overtaken", reason=overtaken.code)
-        return False
-    except StoreUnavailable:
-        raise
-    except DocumentError as error:
-        if _fail(job, Failure(error.code, error.detail)):
-            log.info("document.failed", code=error.code)
-        return False
-    except Exception:  # whatever it is, the document must not hang
-        if _fail(job, INTERNAL_ERROR):
-            log.exception("document.failed", code=INTERNAL_ERROR.code)
-        return False
-    log.info("task.done")
-    return True
+def register(app: Celery, bench: Workbench, drain: Drain) -> None:
+    """Give the tasks to the application."""
+    hand = Hand(app, bench, drain)
+
+    @app.task(name=task_names.WORK, shared=False)  # by default every Celery application of the process gets it
+    def work() -> None:
+        hand.work()
 
 
 def _fail(job: Job, failure: Failure) -> bool:
@@ -74,23 +122,6 @@ def _fail(job: Job, failure: Failure) -> bool:
     try:
         job.record(Status.FAILED, failure.message, error=failure)
     except (Refused, UnknownIngestion) as overtaken:
-        log.debug("task.overtaken", reason=overtaken.code)
+        log.info("part.overtaken", reason=overtaken.code)
         return False
     return True
-
-
-def _send(app: Celery, name: str, document_id: str, attempt: int) -> None:
-    try:
-        app.send_task(name, args=(document_id, attempt))
-    except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
-        raise StoreUnavailable("The broker can't be reached.") from error
-
-
-def _hand_back(error: StoreUnavailable) -> None:
-    """Have the message delivered again: at once by a broker that is there, else when it is back and sweeps.
-
-    Not with ``retry``: that would send a new message and acknowledge this one, and when the broker is gone as well
-    the first fails and the second loses the work. There is no hot loop: the client has waited about a minute.
-    """
-    log.warning("task.handed_back", reason=error.detail)
-    raise Reject(error.detail, requeue=True) from error

@@ -1,4 +1,4 @@
-"""What a task works with: the record, the files, the database. Each is opened at its first use and then kept.
+"""What a task works with: the record, the work, the files, the database. Each is opened at its first use and then kept.
 
 The pool forks its children, and a connection must not be shared by two processes. So nothing is opened in the
 parent: the first use is always in a child.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import redis
+
 from shared import connections
 from shared.config import Settings
 from shared.database import ChunkTable
 from shared.storage import Storage
 from shared.store import Store
+from shared.worklist import Worklist
 
 
 class Workbench:
@@ -22,9 +25,18 @@ class Workbench:
         self.settings = settings
 
     @cached_property
+    def _redis(self) -> redis.Redis:
+        return connections.patient_client(self.settings)
+
+    @cached_property
     def store(self) -> Store:
         """The record of every document."""
-        return Store(connections.patient_client(self.settings), self.settings)
+        return Store(self._redis, self.settings)
+
+    @cached_property
+    def worklist(self) -> Worklist:
+        """What there is to do."""
+        return Worklist(self._redis, self.settings)
 
     @cached_property
     def storage(self) -> Storage:

@@ -1,23 +1,22 @@
 """The Celery application both sides share: where the broker is and how messages travel. It holds no task.
 
-No result backend, no chords, no revoke: the record in Redis is the truth, a message is only a hint that there is work.
+No result backend, no chords, no revoke, no arguments: the record in Redis is the truth, a message is only a hint that
+there is work. One too many does nothing, and one that is lost is replaced within seconds by the sweeper.
 """
 
 from __future__ import annotations
 
+import kombu.exceptions
+import redis
 from celery import Celery
 
 from shared import keys, task_names
 from shared.config import Settings
+from shared.errors import StoreUnavailable
 
-#: A task that takes longer is killed: 10,000 pages at one and a half a second, which is a dense file on a busy machine.
-TASK_TIME_LIMIT_SECONDS = 2 * 3600
-
-#: A message unacknowledged for so long is delivered again. Longer than a task may take: it isn't extended meanwhile.
-VISIBILITY_TIMEOUT_SECONDS = TASK_TIME_LIMIT_SECONDS + 600
-
-#: A worker told to stop (SIGTERM with REMAP_SIGTERM=SIGQUIT) lets its tasks run on for so long, then hands them back.
-SOFT_SHUTDOWN_SECONDS = 3
+#: A message unacknowledged for so long is delivered again. They are acknowledged on receipt: only what is lost between
+#: the queue and the worker waits for it, and nobody waits for that.
+VISIBILITY_TIMEOUT_SECONDS = 60
 
 
 def make_celery(settings: Settings) -> Celery:
@@ -28,15 +27,11 @@ def make_celery(settings: Settings) -> Celery:
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],
-        # A worker that dies takes no message with it. A pool child that dies does: a document that kills children
-        # must not go round for ever. Its record says FAILED then (ingest_worker.losses).
-        task_acks_late=True,
-        task_reject_on_worker_lost=False,
-        task_time_limit=TASK_TIME_LIMIT_SECONDS,
+        # What a dead worker had in hand is found by its lease, not by its message.
+        task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=settings.broker_url.startswith("redis"),
-        worker_soft_shutdown_timeout=SOFT_SHUTDOWN_SECONDS,
-        # A second run, if it comes to that, is refused by the record; so work in hand goes on without a broker.
+        # Work in hand goes on without a broker.
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_transport_options=_transport_options(settings.broker_url),
@@ -64,3 +59,11 @@ def _transport_options(broker_url: str) -> dict[str, object]:
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
     }
+
+
+def hint(app: Celery, *, retry: bool = True) -> None:
+    """Let some worker know that there is work. Raises `StoreUnavailable` when the broker can't be reached."""
+    try:
+        app.send_task(task_names.WORK, retry=retry)
+    except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
+        raise StoreUnavailable("The broker can't be reached.") from error

@@ -52,6 +52,9 @@ class Settings(BaseModel):
     max_page_characters: int = Field(
         200_000, gt=0, description="A page of more characters is left out, and named in `warnings`."
     )
+    max_document_characters: int = Field(
+        200_000_000, gt=0, description="A document of more text is `FAILED`, code `too_much_text`."
+    )
     engine: Engine = Field(
         Engine.AUTO,
         description="Who reads the pages of a PDF: `auto` (PDFium, and pdfplumber where a page has a ruled table), "
@@ -63,6 +66,17 @@ class Settings(BaseModel):
         7 * 24 * 3600, gt=0, description="How long the record of a document lives after its last event."
     )
 
+    lease_seconds: float = Field(
+        6, ge=0.5, le=600, description="A worker that gives no sign of life for so long is taken for lost."
+    )
+    pages_per_part: int = Field(32, ge=1, le=10_000, description="Pages that a worker takes at a time.")
+    max_parts_in_flight: int = Field(16, ge=1, description="Parts of one document that are worked on at the same time.")
+    part_seconds: float = Field(
+        60, gt=0, description="A part that takes longer is cut: what is read stays, the rest waits again."
+    )
+    document_seconds: float = Field(
+        4 * 3600, gt=0, description="A document that costs the workers more is `FAILED`, code `took_too_long`."
+    )
     report_interval_seconds: float = Field(
         0.1, ge=0, le=10, description="A worker reports at most this often per document."
     )

@@ -6,6 +6,8 @@ idle most of its life and belongs to one greenlet.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import redis
@@ -14,6 +16,7 @@ from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from shared.config import Settings
+from shared.errors import StoreUnavailable
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 ANSWER_TIMEOUT_SECONDS = 5.0
@@ -53,6 +56,15 @@ def pubsub_connection(settings: Settings) -> AbstractConnection:
         settings.redis_url, protocol=2, **_options(Retry(ExponentialWithJitterBackoff(), retries=0))
     )
     return cast("AbstractConnection", pool.make_connection())
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """What redis-py raises in the block when Redis can't be reached becomes `StoreUnavailable`."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, OSError) as error:
+        raise StoreUnavailable("Redis can't be reached.") from error
 
 
 def _options(retry: Retry, answer_seconds: float = ANSWER_TIMEOUT_SECONDS) -> dict[str, Any]:

@@ -17,11 +17,14 @@
     ├── StoreUnavailable           503  unavailable
     ├── Refused                  a write that came too late; the writer stops without noise
     │   ├── StaleAttempt           409  stale_attempt
+    │   ├── LostLease              409  lost_lease
     │   ├── AlreadyFinished        409  already_finished
     │   └── OutOfOrder             409  out_of_order
     └── DocumentError            the document is at fault; its ingestion ends FAILED with this code
         ├── Encrypted                   encrypted
         ├── TooManyPages                too_many_pages
+        ├── TooMuchText                 too_much_text
+        ├── TookTooLong                 took_too_long
         └── Unreadable                  unreadable
 
 Errors of other libraries are translated where they enter, with ``raise ... from``. This module knows no framework:
@@ -168,6 +171,12 @@ class StaleAttempt(Refused):
     code = "stale_attempt"
 
 
+class LostLease(Refused):
+    """The part has been given to another: its lease had ended."""
+
+    code = "lost_lease"
+
+
 class AlreadyFinished(Refused):
     """Nothing is ever written after a final state."""
 
@@ -198,6 +207,18 @@ class TooManyPages(DocumentError):
     """More pages than ``INGEST_MAX_PAGES``."""
 
     code = "too_many_pages"
+
+
+class TooMuchText(DocumentError):
+    """More characters than ``INGEST_MAX_DOCUMENT_CHARACTERS``."""
+
+    code = "too_much_text"
+
+
+class TookTooLong(DocumentError):
+    """More work than ``INGEST_DOCUMENT_SECONDS``."""
+
+    code = "took_too_long"
 
 
 class Unreadable(DocumentError):

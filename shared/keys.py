@@ -11,6 +11,24 @@ PREFIX = "ingest:"
 #: Sorted set of all document ids, all with score 0; ids sort by time of creation.
 INDEX = f"{PREFIX}index"
 
+#: Sorted sets that lead to the documents; the truth is in the documents' own keys, and the sweeper mends these.
+#: Not final yet; score: since when, in ms.
+ACTIVE = f"{PREFIX}active"
+#: PENDING; score: since when, in ms.
+QUEUED = f"{PREFIX}queued"
+#: Some part can be claimed; score: the document's turn.
+READY = f"{PREFIX}ready"
+#: Some part is in hand; score: when one was last claimed, in ms.
+LEASED = f"{PREFIX}leased"
+#: Final; score: since when, in ms.
+FINISHED = f"{PREFIX}finished"
+
+#: Counter: bytes of documents that have been parsed, from which the rate follows.
+SERVED = f"{PREFIX}served"
+
+#: Whoever holds this string sweeps.
+SWEEPING = f"{PREFIX}sweeping"
+
 #: Put before every key that Celery keeps in the broker.
 BROKER_PREFIX = f"{PREFIX}broker:"
 
@@ -33,6 +51,31 @@ def events(document_id: str) -> str:
 def source(document_id: str) -> str:
     """Hash: what was uploaded and with which options; not shown to viewers."""
     return f"{state(document_id)}:source"
+
+
+def waiting(document_id: str) -> str:
+    """Sorted set: the parts that anyone may claim."""
+    return f"{state(document_id)}:waiting"
+
+
+def running(document_id: str) -> str:
+    """Sorted set: the parts in hand; score: when the lease ends, in ms."""
+    return f"{state(document_id)}:running"
+
+
+def work(document_id: str) -> str:
+    """Hash: fencing tokens, losses, and how far the pages are."""
+    return f"{state(document_id)}:work"
+
+
+def done(document_id: str) -> str:
+    """Hash: the ranges of pages that are parsed, each with what was found there in JSON."""
+    return f"{state(document_id)}:done"
+
+
+def of_document(document_id: str) -> list[str]:
+    """All keys of a document, in the order in which the scripts take them."""
+    return [key(document_id) for key in (state, events, source, waiting, running, work, done)]
 
 
 def document_id_of(channel_name: str) -> str:

@@ -52,7 +52,8 @@ class State:
     """Where an ingestion stands. The order of the fields is the order on the wire.
 
     ``progress`` is 0 to 100 and never falls within an ``attempt``; ``seq`` counts the events of the document from 1;
-    times are ISO 8601 in UTC with milliseconds. ``error`` is there for FAILED only, ``finished_at`` for final states.
+    times are ISO 8601 in UTC with milliseconds. ``error`` is there for FAILED only, ``finished_at`` for final states,
+    ``queue_position`` for PENDING. ``alive_at`` is when a worker last said that it is at work on the document.
     """
 
     id: str
@@ -62,11 +63,13 @@ class State:
     message: str
     stage: Stage | None
     eta_seconds: float | None
+    queue_position: int | None
     attempt: int
     seq: Seq
     at: str
     created_at: str
     updated_at: str
+    alive_at: str | None
     finished_at: str | None
     error: Failure | None
     warnings: tuple[Notice, ...]

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-from uuid import uuid4
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -91,15 +90,11 @@ class Storage:
                 shutil.copyfileobj(remote, copy, 1024 * 1024)
             yield local
 
-    def remove(self, document_id: str) -> None:
-        """Remove everything that is stored for a document; nothing stored is fine."""
-        folder = self._full(document_id)
+    def remove(self, path: str) -> None:
+        """Remove a folder with everything in it, such as that of a document, named like it; nothing there is fine."""
+        folder = self._full(path)
         if self._fs.exists(folder):
             self._fs.rm(folder, recursive=True)
-
-    def _while_it_grows(self, full: str) -> str:
-        """Local files show from their first byte, so they grow beside their place, under a name of their own."""
-        return f"{full}.{uuid4().hex}" if isinstance(self._fs, LocalFileSystem) else full
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}"
@@ -110,9 +105,17 @@ def source_path(document_id: str) -> str:
     return f"{document_id}/source"
 
 
-def pages_path(document_id: str) -> str:
-    """What parsing hands on: JSON Lines, one `shared.documents.Page` a line."""
-    return f"{document_id}/pages.jsonl"
+def pages_path(document_id: str, first: int, token: str) -> str:
+    """What parsing a range from page ``first`` hands on: JSON Lines, one `shared.documents.Page` a line.
+
+    The fencing token is in the name, so two who parse the same range never write the same file.
+    """
+    return f"{pages_folder(document_id)}/{first:06d}.{token}.jsonl"
+
+
+def pages_folder(document_id: str) -> str:
+    """Where the ranges are until they are chunked and loaded."""
+    return f"{document_id}/pages"
 
 
 def text_path(document_id: str) -> str:

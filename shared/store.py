@@ -1,14 +1,12 @@
 """The record of every document in Redis: created once, moved by one script, read by everyone.
 
-This is the only module that runs commands on Redis on behalf of documents. It translates what redis-py raises into
-`shared.errors`. The clock comes in as an argument.
+What there is to do for a document is the business of `shared.worklist`. The clock comes in as an argument.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -17,22 +15,21 @@ import redis
 
 from shared import keys, scripts
 from shared.config import Settings
-from shared.errors import (
-    AlreadyFinished,
-    OutOfOrder,
-    Refused,
-    StaleAttempt,
-    StoreUnavailable,
-    UnknownIngestion,
-)
+from shared.connections import translated
+from shared.errors import AlreadyFinished, LostLease, OutOfOrder, Refused, StaleAttempt, UnknownIngestion
 from shared.jobs import FINAL, RETRYABLE, Status, sources_of
 from shared.options import Options
+from shared.parts import PLAN
 from shared.protocol import Failure, Notice, Seq, Stage, State, encode_fields, json_of_hash, timestamp
 
 Clock = Callable[[], datetime]
 
+#: The keys of a finished document outlive its retention by so much.
+EXPIRY_MARGIN_SECONDS = 3600
+
 _REFUSALS: dict[bytes, type[Refused]] = {
     b"stale_attempt": StaleAttempt,
+    b"lost_lease": LostLease,
     b"already_finished": AlreadyFinished,
     b"out_of_order": OutOfOrder,
 }
@@ -74,7 +71,9 @@ class Store:
         self._redis = client
         self._clock = clock
         self._history_events = settings.history_events
-        self._ttl_seconds = settings.retention_seconds
+        # The sweeper removes a document at the end of its retention, with its files and rows; this is for the case
+        # that none sweeps.
+        self._retention_ms = (settings.retention_seconds + EXPIRY_MARGIN_SECONDS) * 1000
         self._create = client.register_script(scripts.load(scripts.CREATE_JOB))
         self._record = client.register_script(scripts.load(scripts.RECORD_EVENT))
         self._begin = client.register_script(scripts.load(scripts.BEGIN_ATTEMPT))
@@ -86,38 +85,34 @@ class Store:
 
     def ping(self) -> None:
         """Return when Redis answers."""
-        with _translated():
+        with translated():
             self._redis.ping()
 
-    def create(self, document_id: str, source: Source, *, ttl_seconds: int | None = None) -> State:
-        """Bring a document into being, PENDING, or give the state of the one that is there.
-
-        With ``ttl_seconds`` the record is provisional: it vanishes by itself unless an event, or `keep`, follows.
-        """
-        now = timestamp(self._clock())
-        fields = _first_fields(document_id, source.filename, now)
+    def create(self, document_id: str, source: Source) -> State:
+        """Bring a document into being, PENDING, with its first part waiting, or give the state of the one there is."""
+        now = self._clock()
+        fields = _first_fields(document_id, source.filename, timestamp(now))
         stored_source = _source_to_hash(source)
-        with _translated():
-            # The index lives in a slot of its own: a name in it without a document is skipped, never the reverse.
+        with translated():
+            # The sorted sets live in slots of their own: a name in them without a document is skipped and struck off,
+            # a document that they don't name would never be found.
             self._redis.zadd(keys.INDEX, {document_id: 0})
-            _, payload = self._create(
-                keys=_all_keys(document_id),
-                args=[
-                    self._history_events,
-                    ttl_seconds or self._ttl_seconds,
-                    len(stored_source),
-                    *stored_source,
-                    *_flat(fields),
-                ],
-            )
+            turn = self._enrol(document_id, now)
+            args = [self._history_events, turn, PLAN.name, len(stored_source), *stored_source, *_flat(fields)]
+            _, payload = self._create(keys=keys.of_document(document_id), args=args)
+            self._redis.zadd(keys.READY, {document_id: turn}, nx=True)
         return State.from_json(payload)
 
-    def keep(self, document_id: str) -> None:
-        """Give a provisional record its full life."""
-        with _translated(), self._redis.pipeline(transaction=False) as pipe:
-            for key in _all_keys(document_id):
-                pipe.expire(key, self._ttl_seconds)
-            pipe.execute()
+    def _enrol(self, document_id: str, now: datetime) -> int:
+        """Enter a document where those that are not final are found. Gives its turn: that of the least served."""
+        now_ms = round(now.timestamp() * 1000)
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(keys.ACTIVE, {document_id: now_ms}, nx=True)
+            pipe.zadd(keys.QUEUED, {document_id: now_ms}, nx=True)
+            pipe.zrem(keys.FINISHED, document_id)
+            pipe.zrange(keys.READY, 0, 0, withscores=True)
+            first = pipe.execute()[-1]
+        return int(first[0][1]) if first else 0
 
     def record(
         self,
@@ -129,12 +124,15 @@ class Store:
         progress: float | None = None,
         stage: Stage | None = None,
         eta_seconds: float | None = None,
+        queue_position: int | None = None,
         error: Failure | None = None,
         warnings: Sequence[Notice] | None = None,
+        held: tuple[str, str] | None = None,
     ) -> State:
         """The one write: move the document, number the event, tell everyone. Gives the state as it now stands.
 
         ``progress`` None leaves the bar where it is. Reporting less than was reported already changes nothing.
+        A worker says with ``held`` which part it holds and its fencing token, and so also that it is alive.
         Raises a `Refused` when the writer has been overtaken, `UnknownIngestion` when the document is gone.
         """
         now = timestamp(self._clock())
@@ -143,9 +141,12 @@ class Store:
             "message": message,
             "stage": stage,
             "eta_seconds": eta_seconds,
+            "queue_position": queue_position,
             "at": now,
             "updated_at": now,
         }
+        if held is not None:
+            changes["alive_at"] = now
         if progress is not None:
             changes["progress"] = progress
         if error is not None:
@@ -154,35 +155,58 @@ class Store:
             changes["warnings"] = list(warnings)
         if status in FINAL:
             changes["finished_at"] = now
-        return self._record_changes(document_id, attempt, status, changes)
+        return self._record_changes(document_id, attempt, held or ("", ""), status, changes)
 
     def begin_attempt(self, document_id: str) -> State:
         """Start a document over that FAILED or was CANCELLED: PENDING again, as the next attempt.
 
         Raises `OutOfOrder` when it is running or COMPLETED, `UnknownIngestion`.
         """
-        now = timestamp(self._clock())
-        with _translated():
-            code, payload = self._begin(
-                keys=_all_keys(document_id),
-                args=[_listed(RETRYABLE), self._history_events, self._ttl_seconds, *_flat(_beginning(now))],
-            )
+        if self.state(document_id).status not in RETRYABLE:
+            raise OutOfOrder(f"{document_id} is not one that can be tried again.")
+        now = self._clock()
+        with translated():
+            turn = self._enrol(document_id, now)
+            args: list[str | int | float] = [
+                listed(RETRYABLE),
+                self._history_events,
+                turn,
+                PLAN.name,
+                *_flat(_beginning(timestamp(now))),
+            ]
+            code, payload = self._begin(keys=keys.of_document(document_id), args=args)
+            if code == b"recorded":
+                self._redis.zadd(keys.READY, {document_id: turn})
         return _outcome(code, payload, f"{document_id} is not one that can be tried again.")
 
-    def _record_changes(self, document_id: str, attempt: int, status: Status, changes: Mapping[str, object]) -> State:
-        with _translated():
+    def _record_changes(
+        self, document_id: str, attempt: int, held: tuple[str, str], status: Status, changes: Mapping[str, object]
+    ) -> State:
+        with translated():
             code, payload = self._record(
-                keys=_all_keys(document_id),
+                keys=keys.of_document(document_id),
                 args=[
                     attempt,
-                    _listed(sources_of(status)),
+                    *held,
+                    listed(sources_of(status)),
                     self._history_events,
-                    self._ttl_seconds,
-                    _listed(FINAL),
+                    self._retention_ms,
+                    listed(FINAL),
+                    listed(RETRYABLE),
                     *_flat(changes),
                 ],
             )
+            if code == b"recorded" and status in FINAL:
+                self.retire(document_id)
         return _outcome(code, payload, f"{document_id}: attempt {attempt} may not report {status} any more.")
+
+    def retire(self, document_id: str) -> None:
+        """Enter a document that is final where those are found, and strike it off elsewhere."""
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(keys.FINISHED, {document_id: round(self._clock().timestamp() * 1000)})
+            for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED):
+                pipe.zrem(key, document_id)
+            pipe.execute()
 
     def state(self, document_id: str) -> State:
         """The present state. Raises `UnknownIngestion`."""
@@ -204,7 +228,7 @@ class Store:
 
     def histories(self, after: Mapping[str, Seq | None]) -> dict[str, History]:
         """Each document's state, and its stored events after a seq (None: none wanted), in one round trip."""
-        with _translated(), self._redis.pipeline(transaction=False) as pipe:
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
             for document_id, seq in after.items():
                 pipe.hgetall(keys.state(document_id))
                 # A lone "+" as the first id matches nothing that exists: an empty answer keeps the replies in step.
@@ -215,7 +239,7 @@ class Store:
     def newest(self, limit: int, before: str | None = None) -> list[bytes]:
         """States as JSON, newest first, of at most ``limit`` documents, older than the id ``before``."""
         bound = f"({before}" if before else "+"
-        with _translated():
+        with translated():
             names = cast("list[bytes]", self._redis.zrevrangebylex(keys.INDEX, bound, "-", start=0, num=limit))
             with self._redis.pipeline(transaction=False) as pipe:
                 for name in names:
@@ -227,22 +251,16 @@ class Store:
         return [json_of_hash(state) for state in stored if state]
 
     def _hash(self, key: str) -> dict[bytes, bytes]:
-        with _translated():
+        with translated():
             return cast("dict[bytes, bytes]", self._redis.hgetall(key))
 
     def delete(self, document_id: str) -> None:
         """Remove every trace of a document from Redis."""
-        with _translated():
-            self._redis.delete(*_all_keys(document_id))
-            self._redis.zrem(keys.INDEX, document_id)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, OSError) as error:
-        raise StoreUnavailable("Redis can't be reached.") from error
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.delete(*keys.of_document(document_id))
+            for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED, keys.FINISHED, keys.INDEX):
+                pipe.zrem(key, document_id)
+            pipe.execute()
 
 
 def _outcome(code: bytes, payload: bytes, refusal: str) -> State:
@@ -261,8 +279,10 @@ def _beginning(now: str) -> dict[str, object]:
         "message": "Waiting for a worker",
         "stage": None,
         "eta_seconds": None,
+        "queue_position": None,
         "at": now,
         "updated_at": now,
+        "alive_at": None,
         "finished_at": None,
         "error": None,
         "warnings": [],
@@ -278,12 +298,9 @@ def _flat(values: Mapping[str, object]) -> list[str]:
     return [part for pair in encode_fields(values).items() for part in pair]
 
 
-def _listed(statuses: frozenset[Status]) -> str:
+def listed(statuses: frozenset[Status]) -> str:
+    """Statuses as the scripts take them: ``,A,B,``."""
     return "," + ",".join(sorted(statuses)) + ","
-
-
-def _all_keys(document_id: str) -> list[str]:
-    return [keys.state(document_id), keys.events(document_id), keys.source(document_id)]
 
 
 def _history(stored: Mapping[bytes, bytes], entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> History:

@@ -1,10 +1,12 @@
-"""What the web tier and the workers call the tasks. Every task takes ``(document_id: str, attempt: int)``."""
+"""What the two tasks are called. Neither takes arguments: a message says that there is work, the record says which."""
 
 from __future__ import annotations
 
-PARSE = "ingest.parse"
-CHUNK = "ingest.chunk"
-LOAD = "ingest.load"
+#: Claim parts and work on them, as long as there are any and for a few seconds at most.
+WORK = "ingest.work"
+
+#: Remove the documents whose time is over.
+EXPIRE = "ingest.expire"
 
 #: The one queue of the pipeline.
 QUEUE = "ingest"

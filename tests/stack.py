@@ -225,8 +225,7 @@ class Stack:
     def _make_worker(self, name: str, concurrency: int) -> Process:
         command = [sys.executable, "-m", "celery", "-A", "ingest_worker.main", "worker", "--loglevel", "INFO"]
         command += ["--concurrency", str(concurrency), "--hostname", f"{name}@%h"]
-        environment = {**self.environment, "REMAP_SIGTERM": "SIGQUIT"}
-        return Process(name, command, environment, self.folder / f"{name}.log")
+        return Process(name, command, self.environment, self.folder / f"{name}.log")
 
     @property
     def urls(self) -> list[str]:

@@ -6,6 +6,7 @@ Every event carries the warnings, so they stay small however long the document i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ingest_worker.stages.parse import Reader, Reading
 from shared.protocol import Notice
@@ -18,6 +19,8 @@ class Findings:
     """Takes note of each reading; says at the end what was odd."""
 
     def __init__(self) -> None:
+        #: Whether the file was damaged.
+        self.repaired = False
         self._recovered = 0
         self._with_text = 0
         self._fallback = _Pages()
@@ -42,10 +45,35 @@ class Findings:
         else:
             self._without_text.add(number)
 
-    def warnings(self, *, repaired: bool) -> tuple[Notice, ...]:
-        """All warnings, the one about the whole document first. ``repaired`` says that the file was damaged."""
+    def to_json(self) -> dict[str, Any]:
+        """All that is noted, in values that JSON holds."""
+        return {
+            "repaired": self.repaired,
+            "recovered": self._recovered,
+            "with_text": self._with_text,
+            "pages": {name: kind.to_json() for name, kind in self._kinds().items()},
+        }
+
+    def merge(self, noted: dict[str, Any]) -> None:
+        """Take note of what `to_json` gave for pages that come after those noted so far."""
+        self.repaired |= noted["repaired"]
+        self._recovered += noted["recovered"]
+        self._with_text += noted["with_text"]
+        for name, kind in self._kinds().items():
+            kind.merge(noted["pages"][name])
+
+    def _kinds(self) -> dict[str, _Pages]:
+        return {
+            "fallback": self._fallback,
+            "unreadable": self._unreadable,
+            "too_large": self._too_large,
+            "without_text": self._without_text,
+        }
+
+    def warnings(self) -> tuple[Notice, ...]:
+        """All warnings, the one about the whole document first."""
         notices = [
-            self._about_damage() if repaired else None,
+            self._about_damage() if self.repaired else None,
             self._about_missing_text(),
             self._fallback.notice("page_fallback", "{} could be read only by the other reader"),
             self._too_large.notice("page_too_large", "{} left out for too many characters"),
@@ -74,6 +102,13 @@ class _Pages:
         self.count += 1
         if len(self._named) < MAX_PAGES_NAMED:
             self._named.append(number)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"count": self.count, "named": self._named}
+
+    def merge(self, noted: dict[str, Any]) -> None:
+        self.count += noted["count"]
+        self._named = [*self._named, *noted["named"]][:MAX_PAGES_NAMED]
 
     def notice(self, code: str, sentence: str) -> Notice | None:
         if not self.count:

@@ -1,49 +1,61 @@
--- The one write: everything that moves a document goes through here.
+-- The one write: every change of a document's status, and every report of a stage, goes through here.
 --
--- KEYS[1]  hash    ingest:{<id>}          the state; also the name of the channel
--- KEYS[2]  stream  ingest:{<id>}:events   the last events
--- KEYS[3]  hash    ingest:{<id>}:source   what was uploaded; only its expiry moves
---
--- ARGV[1]  attempt          the writer's attempt: its fencing token
--- ARGV[2]  sources          the states from which this event may come, as ",A,B,"
--- ARGV[3]  history_events   how many events the stream keeps, about
--- ARGV[4]  ttl_seconds      how long all of it lives without another event
--- ARGV[5]  final            the final states, as ",A,B,"
--- ARGV[6 ..]                field, JSON, ... of what changes
+-- ARGV[1]  attempt          the writer's attempt
+-- ARGV[2]  part             the part that the writer holds, or '' for those who hold none
+-- ARGV[3]  token            the fencing token that came with the part
+-- ARGV[4]  sources          the states from which this event may come, as ",A,B,"
+-- ARGV[5]  history_events   how many events the stream keeps, about
+-- ARGV[6]  retention_ms     how long a document's keys live after its final event
+-- ARGV[7]  final            the final states, as ",A,B,"
+-- ARGV[8]  retryable        those of them after which what was parsed is kept for the next attempt
+-- ARGV[9 ..]                field, JSON, ... of what changes
 --
 -- Returns   {code, payload}. code is one of
 --             recorded           payload is the event
 --             behind             the same stage was reported further already; nothing is written, payload is the state
 --             unknown_ingestion  no such document; payload is ''
 --             stale_attempt      another attempt has begun; payload is the state
+--             lost_lease         the part has been given to another; payload is the state
 --             already_finished   the document is in a final state; payload is the state
 --             out_of_order       no way leads from the present state to the reported one; payload is the state
 -- Publishes the event when recorded, else nothing
-local attempt, sources, history_events, ttl_seconds, final = unpack(ARGV, 1, 5)
-local changes = {unpack(ARGV, 6)}
+local attempt, part, token, sources, history_events, retention_ms, final, retryable = unpack(ARGV, 1, 8)
+local changes = {unpack(ARGV, 9)}
 
-local function listed(list, status)
-  return string.find(list, ',' .. status .. ',', 1, true) ~= nil
-end
-
-local now = redis.call('HMGET', KEYS[1], 'attempt', 'status', 'progress')
-if not now[1] then
+local status, present_attempt = standing()
+if not status then
   return {'unknown_ingestion', ''}
 end
-local status = string.sub(now[2], 2, -2)
-if now[1] ~= attempt then
-  return {'stale_attempt', compose(KEYS[1])}
+if present_attempt ~= attempt then
+  return {'stale_attempt', compose()}
 end
 if listed(final, status) then
-  return {'already_finished', compose(KEYS[1])}
+  return {'already_finished', compose()}
+end
+if part ~= '' and redis.call('HGET', WORK, 'token:' .. part) ~= token then
+  return {'lost_lease', compose()}
 end
 if not listed(sources, status) then
-  return {'out_of_order', compose(KEYS[1])}
+  return {'out_of_order', compose()}
 end
+local progress = tonumber(redis.call('HGET', STATE, 'progress'))
+local next_status = status
 for i = 1, #changes, 2 do
-  if changes[i] == 'progress' and tonumber(changes[i + 1]) < tonumber(now[3]) then
-    return {'behind', compose(KEYS[1])}
+  if changes[i] == 'progress' and tonumber(changes[i + 1]) < progress then
+    return {'behind', compose()}
+  end
+  if changes[i] == 'status' then
+    next_status = string.sub(changes[i + 1], 2, -2)
   end
 end
-redis.call('EXPIRE', KEYS[3], ttl_seconds)
-return {'recorded', record(KEYS[1], KEYS[2], changes, history_events, ttl_seconds)}
+local payload = record(changes, history_events)
+if listed(final, next_status) then
+  redis.call('DEL', WAITING, RUNNING, WORK)
+  if not listed(retryable, next_status) then
+    redis.call('DEL', DONE)
+  end
+  for _, key in ipairs({STATE, EVENTS, SOURCE, DONE}) do
+    redis.call('PEXPIRE', key, retention_ms)
+  end
+end
+return {'recorded', payload}

@@ -1,10 +1,9 @@
-"""The three tasks against a real Valkey and a real database, run in this process, one after another."""
+"""The parts of a document against a real Valkey and a real database, worked on in this process, one after another."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import logging
 import socket
 from collections.abc import Callable, Iterator
@@ -15,53 +14,54 @@ from pathlib import Path
 import pytest
 import redis
 from celery import Celery
-from celery.exceptions import Reject
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ingest_worker import tasks
+from ingest_worker.drain import Drain
+from ingest_worker.reading import Desk
+from ingest_worker.tasks import Hand
 from ingest_worker.workbench import Workbench
 from shared import keys, task_names
 from shared.broker import make_celery
-from shared.documents import pages_from
 from shared.errors import StoreUnavailable
 from shared.jobs import Status
 from shared.options import Options
 from shared.protocol import State
-from shared.storage import pages_path, source_path, text_path
+from shared.storage import source_path, text_path
 from shared.store import Source, Store, utc_now
+from shared.worklist import Worklist
 from tests import pdfs
 
 DOCUMENT = "01HZZZZZZZZZZZZZZZZZZZZZZZ"
-STEPS = [task_names.PARSE, task_names.CHUNK, task_names.LOAD]
 
 
 class Bench:
-    """Uploads documents and plays the worker, one message at a time."""
+    """Uploads documents and plays the worker, one part at a time."""
 
     def __init__(self, app: Celery, workbench: Workbench, client: redis.Redis) -> None:
         self.app = app
         self.client = client
+        self.hand = Hand(app, workbench, Drain())
         self._workbench = workbench
         self.store = workbench.store
         self.storage = workbench.storage
         self.table = workbench.table
 
-    def upload(self, pdf: bytes, **options: int) -> None:
-        with self.storage.writing(source_path(DOCUMENT)) as file:
+    def upload(self, pdf: bytes, name: str = DOCUMENT, **options: int) -> None:
+        with self.storage.writing(source_path(name)) as file:
             file.write(pdf)
         sha256 = hashlib.sha256(pdf).hexdigest()
-        chosen = Options(**{"chunk_size": 500, "chunk_overlap": 50, **options})
-        source = Source("a.pdf", "application/pdf", len(pdf), sha256, source_path(DOCUMENT), chosen)
-        self.store.create(DOCUMENT, source)
+        chosen = Options(**{"chunk_size": 500, "chunk_overlap": 50, "engine": "pdfplumber", **options})
+        self.store.create(name, Source("a.pdf", "application/pdf", len(pdf), sha256, source_path(name), chosen))
 
-    def run(self, *names: str, attempt: int = 1) -> None:
-        for name in names:
-            self.app.tasks[name](DOCUMENT, attempt)
+    def run(self, parts: int = 1000) -> int:
+        """Work on so many parts, if there are. Gives how many there were."""
+        with Desk(self._workbench) as desk:
+            return sum(1 for _ in itertools.takewhile(lambda _: self.hand.work_on_next(desk), range(parts)))
 
     def ingest(self, pdf: bytes) -> State:
         self.upload(pdf)
-        self.run(*STEPS)
+        self.run()
         return self.state()
 
     def before_report(self, number: int, happens: Callable[[], object]) -> None:
@@ -74,6 +74,7 @@ class Bench:
             return utc_now()
 
         self._workbench.store = Store(self.client, self._workbench.settings, clock)
+        self._workbench.worklist = Worklist(self.client, self._workbench.settings, clock)
 
     def cancel_before_report(self, number: int) -> None:
         """Someone else cancels the document."""
@@ -83,11 +84,11 @@ class Bench:
     @contextmanager
     def without_redis(self) -> Iterator[None]:
         """The worker's connection leads nowhere."""
-        connected = self._workbench.store
+        connected = self._workbench.worklist
         with redis.Redis(port=_closed_port(), retry=Retry(NoBackoff(), 0)) as client:
-            self._workbench.store = Store(client, self._workbench.settings)
+            self._workbench.worklist = Worklist(client, self._workbench.settings)
             yield
-        self._workbench.store = connected
+        self._workbench.worklist = connected
 
     def state(self) -> State:
         return self.store.state(DOCUMENT)
@@ -96,24 +97,19 @@ class Bench:
         history = self.store.histories({DOCUMENT: 0})[DOCUMENT]
         return [State.from_json(data) for _, data in history.events]
 
-    def sent(self) -> list[list[object]]:
-        """What was sent to the broker, oldest first: name, document, attempt."""
-        messages = self.client.lrange(f"{keys.BROKER_PREFIX}{task_names.QUEUE}", 0, -1)
-        return [_told(json.loads(message)) for message in reversed(messages)]
-
-
-def _told(message: dict) -> list[object]:
-    return [message["headers"]["task"], message["headers"]["argsrepr"]]
+    def sent(self) -> int:
+        """How many messages were sent to the broker."""
+        return self.client.llen(f"{keys.BROKER_PREFIX}{task_names.QUEUE}")
 
 
 @pytest.fixture
 def bench(settings, client) -> Iterator[Bench]:
-    """A pipeline over an empty Valkey that reports every page."""
-    settings = settings.model_copy(update={"report_interval_seconds": 0.0})
+    """A pipeline over an empty Valkey that reports every page and takes ten pages at a time."""
+    settings = settings.model_copy(update={"report_interval_seconds": 0.0, "pages_per_part": 10})
     app = make_celery(settings)
     workbench = Workbench(settings)
-    tasks.register(app, workbench)
     workbench.store = Store(client, settings)
+    workbench.worklist = Worklist(client, settings)
     yield Bench(app, workbench, client)
     workbench.table.close()
     app.close()
@@ -142,18 +138,25 @@ def test_what_is_stored_fits_together(bench):
     bench.ingest(pdfs.prose(20))
     with bench.storage.reading(text_path(DOCUMENT)) as file:
         text = file.read().decode()
-    with bench.storage.reading(pages_path(DOCUMENT)) as lines:
-        assert [page.number for page in pages_from(lines)] == list(range(1, 21))
     chunks = list(bench.table.of(DOCUMENT))
     assert all(text[chunk.start : chunk.end] == chunk.text for chunk in chunks)
     assert (chunks[0].page_first, chunks[-1].page_last) == (1, 20)
 
 
-def test_each_stage_sends_the_next_by_name(bench):
-    """With the document and the attempt, and the last sends nothing."""
-    bench.ingest(pdfs.prose(1))
-    arguments = f"('{DOCUMENT}', 1)"
-    assert bench.sent() == [[task_names.CHUNK, arguments], [task_names.LOAD, arguments]]
+def test_nothing_of_the_work_is_left_when_a_document_is_completed(bench):
+    """No key of a part, no lease, no file of pages: what was uploaded, the text, the chunks and the record are left."""
+    bench.ingest(pdfs.prose(25))
+    left = {key.decode() for key in bench.client.keys("*") if not key.startswith(keys.BROKER_PREFIX.encode())}
+    documents = {keys.state(DOCUMENT), keys.events(DOCUMENT), keys.source(DOCUMENT)}
+    assert left == documents | {keys.INDEX, keys.FINISHED, keys.SERVED}
+    assert _stored(bench) == ["chunks.jsonl", "source", "text.txt"]
+
+
+def test_the_plan_calls_for_as_many_workers_as_there_are_parts(bench):
+    """Less the one that made the plan and goes on."""
+    bench.upload(pdfs.prose(25))
+    bench.run(1)
+    assert bench.sent() == 2
 
 
 @pytest.mark.parametrize(
@@ -165,19 +168,19 @@ def test_a_fault_of_the_document_fails_it_with_a_code(bench, caplog, pdf, code):
     """The owner gets the code and a sentence; nothing is handed on; the log has one line and no traceback."""
     caplog.set_level(logging.INFO, "ingest_worker")
     bench.upload(pdf)
-    bench.run(task_names.PARSE)
+    bench.run()
     final = bench.state()
     assert (final.status, final.error.code) == (Status.FAILED, code)
     assert final.finished_at
     assert final.error.message == final.message
-    assert bench.sent() == []
+    assert bench.sent() == 0
 
 
 def test_our_own_fault_fails_the_document_without_telling_tales(bench, capsys):
     """The owner reads a safe sentence; the traceback is in the log only."""
     bench.upload(pdfs.prose(1))
     bench.storage.remove(DOCUMENT)
-    bench.run(task_names.PARSE)
+    bench.run()
     final = bench.state()
     assert (final.status, final.error.code) == (Status.FAILED, "internal")
     assert "source" not in final.error.message
@@ -192,14 +195,23 @@ def test_warnings_of_parsing_are_there_to_the_end(bench):
     assert list(bench.table.of(DOCUMENT)) == []
 
 
-def test_a_new_attempt_forgets_the_warnings_of_the_one_before(bench):
-    """What parsing says about the document stands in the place of what was said before."""
-    bench.ingest(pdfs.scanned(2))
-    bench.client.hset(keys.state(DOCUMENT), mapping={"status": '"PENDING"', "attempt": "2", "progress": "0"})
-    with bench.storage.writing(source_path(DOCUMENT)) as file:
-        file.write(pdfs.prose(2))
-    bench.run(*STEPS, attempt=2)
-    assert (bench.state().status, bench.state().warnings) == (Status.COMPLETED, ())
+def test_a_new_attempt_keeps_the_pages_that_are_parsed(bench):
+    """And no others: the bar begins where they end, and the result is that of an undisturbed run."""
+    bench.ingest(pdfs.prose(35))
+    expected = list(bench.table.of(DOCUMENT))
+    bench.store.delete(DOCUMENT)
+    bench.upload(pdfs.prose(35))
+    bench.run(3)  # the plan and two ranges
+    bench.store.record(DOCUMENT, 1, Status.CANCELLED, "Cancelled")
+    assert bench.run() == 0
+    bench.store.begin_attempt(DOCUMENT)
+    assert bench.run() == 1 + 2 + 2
+    final = bench.state()
+    assert (final.status, final.attempt) == (Status.COMPLETED, 2)
+    again = [event.message for event in bench.events() if event.attempt == 2]
+    assert "Parsed 17 of 35 pages" in again
+    assert "Parsed 16 of 35 pages" not in again
+    assert list(bench.table.of(DOCUMENT)) == expected
 
 
 def test_the_same_document_again_has_the_same_chunks(bench):
@@ -211,89 +223,48 @@ def test_the_same_document_again_has_the_same_chunks(bench):
     assert list(bench.table.of(DOCUMENT)) == before
 
 
-@pytest.mark.parametrize("done", [1, 2, 3])
-def test_a_message_delivered_again_after_its_stage_does_nothing(bench, done):
-    """No event, no further message, no row: the record has moved on."""
-    bench.upload(pdfs.prose(2))
-    bench.run(*STEPS[:done])
-    if done < len(STEPS):
-        bench.run(STEPS[done])
-    state, sent, rows = bench.state(), bench.sent(), list(bench.table.of(DOCUMENT))
-    bench.run(STEPS[done - 1])
-    assert (bench.state(), bench.sent(), list(bench.table.of(DOCUMENT))) == (state, sent, rows)
-
-
-def test_a_message_delivered_again_before_the_next_stage_repeats_the_work(bench):
-    """A worker that dies after the last page but before it hands on loses nothing."""
-    bench.upload(pdfs.prose(2))
-    bench.run(task_names.PARSE, *STEPS)
-    assert bench.state().status is Status.COMPLETED
-
-
-@pytest.mark.parametrize("name", STEPS)
-def test_a_message_for_a_document_long_gone_does_nothing(bench, name):
+def test_a_message_for_nothing_does_nothing(bench):
     """Nothing is raised, written or sent."""
-    bench.run(name)
+    bench.hand.work()
     assert bench.client.keys("*") == []
-
-
-def test_a_message_of_an_earlier_attempt_does_nothing(bench):
-    """The present attempt goes on undisturbed."""
-    bench.upload(pdfs.prose(1))
-    before = bench.state()
-    bench.run(task_names.PARSE, attempt=0)
-    assert bench.state() == before
-
-
-def test_a_message_out_of_order_does_nothing(bench):
-    """A document that has not been parsed can't be loaded."""
-    bench.upload(pdfs.prose(1))
-    before = bench.state()
-    bench.run(task_names.LOAD)
-    bench.run(task_names.CHUNK)
-    assert bench.state() == before
 
 
 def test_a_cancelled_document_is_left_alone(bench):
     """The task stops before it has opened the file, and CANCELLED stands."""
     bench.upload(pdfs.prose(3))
     cancelled = bench.store.record(DOCUMENT, 1, Status.CANCELLED, "Cancelled")
-    bench.run(task_names.PARSE)
+    bench.run()
     assert bench.state() == cancelled
-    assert bench.sent() == []
+    assert bench.sent() == 0
 
 
 def test_cancelling_in_the_middle_ends_parsing(bench):
-    """At the next report; no half-written pages stay behind."""
+    """At the next page; no half-written pages stay behind."""
     bench.upload(pdfs.prose(50))
-    bench.cancel_before_report(5)
-    bench.run(task_names.PARSE)
+    bench.before_report(8, lambda: bench.store.record(DOCUMENT, 1, Status.CANCELLED, "Cancelled"))
+    bench.run()
     assert bench.state().status is Status.CANCELLED
-    assert bench.events()[-2].message == "Parsed 2 of 50 pages"
-    assert _stored(bench) == ["source"]
+    assert bench.events()[-2].message == "Parsed 4 of 50 pages"
+    assert _stored(bench) == ["pages", "source"]
+    assert list(Path(bench.storage._full(DOCUMENT), "pages").iterdir()) == []
 
 
 def test_cancelling_while_loading_leaves_no_rows(bench):
     """The last report comes before the rows become visible, so they never do."""
-    bench.ingest(pdfs.prose(3))
-    reports = len(bench.events()) - 1  # the first is that of the upload
-    bench.store.delete(DOCUMENT)
-    bench.table.remove(DOCUMENT)
-
     bench.upload(pdfs.prose(3))
-    bench.cancel_before_report(reports - 1)
-    bench.run(*STEPS)
+    assert bench.run(3) == 3  # the plan, the pages, the chunks
+    bench.cancel_before_report(3)
+    bench.run()
     assert bench.state().status is Status.CANCELLED
     assert bench.events()[-2].status is Status.LOADING
     assert list(bench.table.of(DOCUMENT)) == []
 
 
-def test_without_redis_the_message_is_handed_back(bench):
-    """The document isn't marked as failed: it will be delivered again."""
+def test_without_redis_the_work_is_put_down(bench):
+    """The document isn't marked as failed: its part is claimed by whoever comes next."""
     bench.upload(pdfs.prose(1))
-    with bench.without_redis(), pytest.raises(Reject) as rejected:
-        bench.run(task_names.PARSE)
-    assert rejected.value.requeue
+    with bench.without_redis():
+        bench.hand.work()
     assert bench.state().status is Status.PENDING
 
 
@@ -304,21 +275,9 @@ def test_a_moment_without_redis_is_not_the_fault_of_the_document(bench):
     def unavailable() -> None:
         raise StoreUnavailable("Redis can't be reached.")
 
-    bench.before_report(4, unavailable)
-    with pytest.raises(Reject):
-        bench.run(task_names.PARSE)
-    assert bench.state().message == "Parsed 1 of 5 pages"
-
-
-def test_without_a_broker_the_message_is_handed_back_too(bench):
-    """The pages are there already; the next delivery finds the same ones and hands on."""
-    bench.upload(pdfs.prose(1))
-    bench.app.conf.broker_url = f"redis://127.0.0.1:{_closed_port()}/0"
-    bench.app.conf.task_publish_retry = False
-    with pytest.raises(Reject) as rejected:
-        bench.run(task_names.PARSE)
-    assert rejected.value.requeue
-    assert bench.state().status is Status.PARSING
+    bench.before_report(6, unavailable)
+    bench.hand.work()
+    assert bench.state().message == "Parsed 2 of 5 pages"
 
 
 def _stored(bench: Bench) -> list[str]:

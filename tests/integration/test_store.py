@@ -15,7 +15,7 @@ from shared import connections, keys
 from shared.errors import AlreadyFinished, OutOfOrder, Refused, StaleAttempt, StoreUnavailable, UnknownIngestion
 from shared.jobs import FINAL, TRANSITIONS, Status
 from shared.protocol import Failure, Notice, Stage, State
-from shared.store import Source, Store
+from shared.store import EXPIRY_MARGIN_SECONDS, Source, Store
 from tests.records import SOURCE
 
 NOW = datetime(2026, 11, 23, 20, 0, 0, 123_000, UTC)
@@ -169,20 +169,21 @@ def test_the_newest_come_first_and_the_gone_are_skipped(any_store, any_client):
     assert any_client.zcard(keys.INDEX) == 3
 
 
-def test_every_key_of_a_document_expires(any_store, any_client, settings):
-    """No event leaves a key behind that lives for ever."""
+def test_a_document_on_its_way_never_expires(any_store, any_client):
+    """However long it waits for a worker."""
     bring_to(any_store, Status.PARSING)
-    for key in (keys.state("d"), keys.events("d"), keys.source("d")):
-        assert 0 < any_client.ttl(key) <= settings.retention_seconds
+    assert {any_client.ttl(key) for key in any_client.keys("*")} == {-1}
 
 
-def test_a_provisional_record_lives_on_only_when_kept(any_store, any_client, settings):
-    """A document whose task was never sent vanishes by itself."""
-    any_store.create("d", SOURCE, ttl_seconds=60)
-    assert all(0 < any_client.ttl(key) <= 60 for key in (keys.state("d"), keys.events("d"), keys.source("d")))
-    any_store.keep("d")
-    assert any_client.ttl(keys.source("d")) > 60
-    assert any_client.ttl(keys.state("d")) > 60
+@pytest.mark.parametrize("status", sorted(FINAL))
+def test_every_key_of_a_finished_document_expires(any_store, any_client, settings, status):
+    """No final event leaves a key behind that lives for ever; the next attempt makes them stay again."""
+    bring_to(any_store, status)
+    for key in any_client.keys(f"{keys.state('d')}*"):
+        assert settings.retention_seconds < any_client.ttl(key) <= settings.retention_seconds + EXPIRY_MARGIN_SECONDS
+    if status is not Status.COMPLETED:
+        any_store.begin_attempt("d")
+        assert {any_client.ttl(key) for key in any_client.keys("*")} == {-1}
 
 
 def test_deleting_leaves_nothing(any_store, any_client):

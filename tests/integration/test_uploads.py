@@ -12,6 +12,7 @@ import pytest
 from ingest_web import services
 from shared import keys, task_names
 from shared.storage import source_path
+from shared.worklist import Worklist
 
 HALF = b'Content-Disposition: form-data; name="file"; filename="a.pdf"\r\n\r\n%PDF-'
 PDF = b"%PDF-1.7\n" + b"x" * 5000
@@ -41,12 +42,12 @@ def test_an_upload_is_accepted_with_its_links(http, store, settings):
     assert stored(settings) == [source_path(body["id"])]
 
 
-def test_the_first_task_waits_in_the_broker(http, client):
-    """The web tier names the task; it need not know it."""
+def test_a_worker_is_called_and_told_nothing(http, client):
+    """The message names the task; which document, and everything of it, is in the record alone."""
     document_id = send(http, PDF).json["id"]
     [message] = client.lrange(keys.BROKER_PREFIX + task_names.QUEUE, 0, -1)
-    assert task_names.PARSE.encode() in message
-    assert document_id.encode() in message
+    assert task_names.WORK.encode() in message
+    assert document_id.encode() not in message
 
 
 @pytest.mark.parametrize(
@@ -107,15 +108,14 @@ def test_without_redis_an_upload_is_refused_for_now(make_app, settings, tmp_path
     assert stored(settings) == []
 
 
-def test_without_a_broker_nothing_is_half_created(make_app, settings, client):
-    """When the task can't be sent, the record and the file go away again."""
+def test_without_a_broker_an_upload_is_taken_all_the_same(make_app, settings, client):
+    """The record says that there is work; workers look there when the broker is back."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     app = make_app(broker_url=f"redis://127.0.0.1:{port}/0")
     answer = send(app.test_client(), PDF)
-    assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
-    assert stored(settings) == []
-    assert client.keys("*") == []
+    assert answer.status_code == 202
+    assert Worklist(client, settings).claim().document_id == answer.json["id"]
 
 
 def test_the_list_shows_the_newest_first_page_by_page(http):

@@ -21,7 +21,7 @@ from celery.bin.celery import celery
 from gunicorn import util
 
 from ingest_web.app import create_app
-from shared.broker import SOFT_SHUTDOWN_SECONDS, make_celery
+from shared.broker import make_celery
 from shared.config import Settings
 from tests.stack import CADDY, CADDYFILE, ROOT
 
@@ -270,9 +270,8 @@ def test_a_web_node_has_time_to_drain(monkeypatch):
 
 
 def test_a_worker_has_time_to_hand_back_its_work():
-    """Docker waits longer than Celery's soft shutdown, which SIGTERM starts."""
-    assert variables("worker")["REMAP_SIGTERM"] == "SIGQUIT"
-    assert seconds(SERVICES["worker"]["stop_grace_period"]) > SOFT_SHUTDOWN_SECONDS + 10
+    """Docker waits longer than it takes to read a page."""
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) >= 15
 
 
 def test_the_balancer_has_time_to_let_go_of_its_streams(caddy):

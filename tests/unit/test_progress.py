@@ -84,7 +84,7 @@ def test_within_a_stage_reports_keep_their_distance_and_the_last_always_comes(pr
 def test_warnings_travel_with_the_report(progress, recorder):
     """The one that ends the stage brings them."""
     warnings = (Notice("no_text", "A scan."),)
-    progress.track(Status.PARSING, "Parsed", "pages", 1).reach(1, warnings)
+    progress.begin(Status.CHUNKING, "Splitting", warnings)
     assert recorder.reports[-1]["warnings"] == warnings
 
 

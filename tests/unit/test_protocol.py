@@ -25,11 +25,13 @@ EXAMPLE = State(
     message="Parsed 150 of 500 pages",
     stage=Stage(150, 500, "pages"),
     eta_seconds=21.5,
+    queue_position=None,
     attempt=1,
     seq=17,
     at="2026-11-23T20:00:00.123Z",
     created_at="2026-11-23T19:59:50.000Z",
     updated_at="2026-11-23T20:00:00.123Z",
+    alive_at="2026-11-23T20:00:00.100Z",
     finished_at=None,
     error=None,
     warnings=(Notice("page_fallback", "One page was read differently", (3, 7)),),
@@ -38,8 +40,8 @@ EXAMPLE = State(
 EXAMPLE_JSON = (
     '{"id":"01jd","filename":"annual “report”\\n章.pdf","status":"PARSING","progress":30,'
     '"message":"Parsed 150 of 500 pages","stage":{"done":150,"total":500,"unit":"pages"},"eta_seconds":21.5,'
-    '"attempt":1,"seq":17,"at":"2026-11-23T20:00:00.123Z","created_at":"2026-11-23T19:59:50.000Z",'
-    '"updated_at":"2026-11-23T20:00:00.123Z","finished_at":null,"error":null,'
+    '"queue_position":null,"attempt":1,"seq":17,"at":"2026-11-23T20:00:00.123Z","created_at":"2026-11-23T19:59:50.000Z",'
+    '"updated_at":"2026-11-23T20:00:00.123Z","alive_at":"2026-11-23T20:00:00.100Z","finished_at":null,"error":null,'
     '"warnings":[{"code":"page_fallback","message":"One page was read differently","pages":[3,7]}]}'
 )
 
@@ -54,11 +56,13 @@ STATES = st.builds(
     message=TEXT,
     stage=st.none() | st.builds(Stage, st.integers(0), st.integers(0), TEXT),
     eta_seconds=st.none() | NUMBERS,
+    queue_position=st.none() | st.integers(1),
     attempt=st.integers(1),
     seq=st.integers(1),
     at=TEXT,
     created_at=TEXT,
     updated_at=TEXT,
+    alive_at=st.none() | TEXT,
     finished_at=st.none() | TEXT,
     error=st.none() | st.builds(Failure, TEXT, TEXT),
     warnings=st.lists(st.builds(Notice, TEXT, TEXT, st.lists(st.integers(1)).map(tuple))).map(tuple),
@@ -136,7 +140,8 @@ def test_the_document_lists_every_field_state_key_and_answer():
     """PROTOCOL.md and the code say the same."""
     section = PROTOCOL.split("## The state")[1].split("\n## ")[0]
     assert tuple(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == FIELDS
-    for name in (keys.state("<id>"), keys.events("<id>"), keys.source("<id>"), keys.INDEX):
+    common = (keys.INDEX, keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED, keys.FINISHED, keys.SERVED, keys.SWEEPING)
+    for name in (*keys.of_document("<id>"), *common):
         assert f"`{name}`" in PROTOCOL
     for status in Status:
         assert f"`{status}`" in PROTOCOL

@@ -1,0 +1,82 @@
+"""A lease on a part: renewed from a thread while the work goes on, and asked between two pages whether to go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from ingest_worker.drain import Drain
+from ingest_worker.progress import Throttle
+from shared.errors import Refused, StoreUnavailable, UnknownIngestion
+from shared.worklist import Claim, Worklist
+
+log = structlog.get_logger(__name__)
+
+#: So many times within its life a lease is renewed.
+RENEWALS = 6
+
+
+class HandBack(Exception):
+    """The worker stops: what is in hand goes back to the list."""
+
+
+class Lease:
+    """Held for the block. The work asks `check` often, several times a second; it does no I/O."""
+
+    def __init__(
+        self, worklist: Worklist, claim: Claim, drain: Drain, *, lease_seconds: float, report_interval_seconds: float
+    ) -> None:
+        self._worklist = worklist
+        self._claim = claim
+        self._drain = drain
+        self._throttle = Throttle(report_interval_seconds, time.monotonic)
+        self._over: Refused | UnknownIngestion | None = None
+        self._end = threading.Event()
+        self._began = time.monotonic()
+        self._every_seconds = lease_seconds / RENEWALS
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Since the part was claimed."""
+        return time.monotonic() - self._began
+
+    def check(self) -> None:
+        """Return when the work shall go on.
+
+        Raises `HandBack`, and what the record says when the part is no longer ours: cancelled, deleted, another's.
+        """
+        if self._over is not None:
+            raise self._over
+        if self._drain.begun:
+            raise HandBack
+
+    def read(self, pages: int) -> None:
+        """So many pages of the part are read. Raises as `check` does."""
+        self.check()
+        if self._throttle.admits(urgent=False):
+            self._worklist.renew(self._claim, pages)
+
+    def _keep(self) -> None:
+        while not self._end.wait(self._every_seconds):
+            try:
+                self._worklist.renew(self._claim)
+            except (Refused, UnknownIngestion) as over:
+                self._over = over
+                return
+            except StoreUnavailable as error:
+                # The work goes on: when Redis is back, the part is ours still unless someone else has begun it.
+                log.warning("lease.not_renewed", id=self._claim.document_id, reason=error.detail)

@@ -1,0 +1,148 @@
+"""The sweeper: finds the parts whose workers are gone, and sees to it that whatever waits is worked on.
+
+It runs in a thread of each worker's parent process; a lock in Redis lets one of them sweep at a time. Nothing depends
+on a message of the broker: when one is lost, or all of them, the sweeper sends others.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import kombu.exceptions
+import redis
+import structlog
+from celery import Celery, bootsteps
+
+from shared import connections, keys, task_names
+from shared.broker import hint
+from shared.config import Settings
+from shared.connections import translated
+from shared.errors import AlreadyFinished, StoreUnavailable, UnknownIngestion
+from shared.store import Store
+from shared.worklist import Worklist
+
+log = structlog.get_logger(__name__)
+
+SWEEP_SECONDS = 1.0
+
+#: The lock outlives its holder by no more than this.
+LOCK_SECONDS = 3.0
+
+#: So many documents are looked over in each sweep, beside those in hand, until all have been.
+AUDITED_PER_SWEEP = 100
+
+#: No more messages than this wait in the queue on the sweeper's account.
+MOST_HINTS = 64
+
+
+class Sweeper:
+    """One sweep at a time; whoever calls `sweep` is the only one, if the lock says so."""
+
+    def __init__(self, app: Celery, client: redis.Redis, settings: Settings) -> None:
+        self._app = app
+        self._redis = client
+        self._settings = settings
+        self._worklist = Worklist(client, settings)
+        self._store = Store(client, settings)
+        self._name = f"{socket.gethostname()}.{os.getpid()}"
+        self._audit: Iterator[str] = iter(())
+        self._may_take_back_at = 0.0
+
+    def sweep(self) -> None:
+        """Look over what is in hand and some of the rest, and call for workers. Raises `StoreUnavailable`."""
+        if not self._holds_lock():
+            return
+        if time.monotonic() >= self._may_take_back_at:
+            for document_id in {*self._worklist.in_hand(), *self._next_to_audit()}:
+                self._look_over(document_id)
+        self._call_workers()
+
+    def pause(self) -> None:
+        """Redis was away: no lease could be renewed, so none is taken back until its holder has had the time to."""
+        self._may_take_back_at = time.monotonic() + self._settings.lease_seconds
+
+    def _holds_lock(self) -> bool:
+        with translated():
+            if self._redis.set(keys.SWEEPING, self._name, nx=True, px=round(LOCK_SECONDS * 1000)):
+                return True
+            if self._redis.get(keys.SWEEPING) != self._name.encode():
+                return False
+            self._redis.pexpire(keys.SWEEPING, round(LOCK_SECONDS * 1000))
+            return True
+
+    def _next_to_audit(self) -> list[str]:
+        found = list(islice(self._audit, AUDITED_PER_SWEEP))
+        if len(found) < AUDITED_PER_SWEEP:
+            self._audit = self._worklist.every()
+        return found
+
+    def _look_over(self, document_id: str) -> None:
+        try:
+            standing = self._worklist.lapse(document_id)
+        except AlreadyFinished:
+            self._store.retire(document_id)
+        except UnknownIngestion:
+            self._worklist.forget(document_id)
+        else:
+            for part in standing.lost:
+                log.warning("worker.lost", id=document_id, part=part.name)
+
+    def _call_workers(self) -> None:
+        wanted = self._worklist.claimable(MOST_HINTS)
+        for _ in range(wanted - self._hints_waiting() if wanted else 0):
+            hint(self._app)
+
+    def _hints_waiting(self) -> int:
+        try:
+            with self._app.connection_or_acquire() as connection:
+                queue: Any = connection.default_channel.queue_declare(task_names.QUEUE, passive=True)
+        except kombu.exceptions.ChannelError:
+            return 0  # nobody has made the queue yet
+        except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
+            raise StoreUnavailable("The broker can't be reached.") from error
+        return int(queue.message_count)
+
+
+class _Thread:
+    def __init__(self, sweeper: Sweeper) -> None:
+        self._sweeper = sweeper
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end.set()
+
+    def _run(self) -> None:
+        while not self._end.wait(SWEEP_SECONDS):
+            try:
+                self._sweeper.sweep()
+            except StoreUnavailable as error:
+                log.debug("sweep.not_possible", reason=error.detail)
+                self._sweeper.pause()
+            except Exception:  # a sweep that fails must not be the last
+                log.exception("sweep.failed")
+
+
+def step(app: Celery, settings: Settings) -> type[bootsteps.StartStopStep]:
+    """The part of a Celery worker's start and stop that runs the sweeper."""
+
+    class SweeperStep(bootsteps.StartStopStep):
+        """Starts the thread with the worker."""
+
+        requires = ("celery.worker.components:Pool",)  # its first children are forked without the thread
+
+        def create(self, _worker: object) -> Any:
+            """What is started and stopped."""
+            client = connections.hasty_client(settings)
+            return _Thread(Sweeper(app, client, settings))
+
+    return SweeperStep

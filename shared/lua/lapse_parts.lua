@@ -1,0 +1,42 @@
+-- Takes back the parts whose leases have ended: whoever held them is gone. They wait again, and viewers are told.
+--
+-- ARGV[1]  final            the final states, as ",A,B,"
+-- ARGV[2]  first_part       what waits when a document is found for which nothing waits and nothing runs
+-- ARGV[3]  at               the time of the event, in JSON
+-- ARGV[4]  history_events   how many events the stream keeps, about
+--
+-- Returns   {code, lost, waiting, running, turn}: 'running', 'unknown_ingestion' or 'already_finished'; the names of the
+--           parts that were taken back; how many wait and run now; the document's turn
+-- Publishes the event "Worker lost, ..." when there was one
+local final, first_part, at, history_events = unpack(ARGV)
+
+local status = standing()
+if not status then
+  return {'unknown_ingestion', {}, 0, 0, 0}
+end
+if listed(final, status) then
+  return {'already_finished', {}, 0, 0, 0}
+end
+local lost = redis.call('ZRANGEBYSCORE', RUNNING, '-inf', now_ms())
+local resume
+for _, part in ipairs(lost) do
+  reach(-let_go(part))
+  redis.call('ZADD', WAITING, order(part), part)
+  redis.call('HINCRBY', WORK, 'lost:' .. part, 1)
+  local page = order(part)
+  if page > 0 and (not resume or page < resume) then
+    resume = page
+  end
+end
+if #lost > 0 then
+  local unit = string.gsub(redis.call('HGET', WORK, 'unit') or '', 's$', '')
+  local how = resume and string.format('resuming at %s %d', unit, resume) or 'starting this step again'
+  record({'message', '"Worker lost, ' .. how .. '"', 'at', at, 'updated_at', at}, history_events)
+end
+if redis.call('ZCARD', WAITING) == 0 and redis.call('ZCARD', RUNNING) == 0 then
+  redis.call('ZADD', WAITING, 0, first_part)
+end
+return {
+  'running', lost, redis.call('ZCARD', WAITING), redis.call('ZCARD', RUNNING),
+  tonumber(redis.call('HGET', WORK, 'turn') or 0),
+}

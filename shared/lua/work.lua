@@ -1,0 +1,81 @@
+-- What the scripts of the work share: who holds a part, and how far the pages are.
+
+-- The order in which parts are claimed: ranges by their first page; the other parts are alone when they wait.
+local function order(part)
+  return tonumber(string.match(part, '^pages:(%d+)-')) or 0
+end
+
+-- 'held', or why the caller no longer holds the part.
+local function holding(final, part, token)
+  local status = standing()
+  if not status then
+    return 'unknown_ingestion'
+  end
+  if listed(final, status) then
+    return 'already_finished'
+  end
+  if redis.call('HGET', WORK, 'token:' .. part) ~= token then
+    return 'lost_lease'
+  end
+  return 'held'
+end
+
+-- Pages count as they are read, and stop to count when the part is given up. `high` only grows: it is what viewers see.
+local function reach(pages)
+  local reached = redis.call('HINCRBY', WORK, 'reached', pages)
+  local high = tonumber(redis.call('HGET', WORK, 'high') or 0)
+  if reached > high then
+    redis.call('HSET', WORK, 'high', reached)
+    return reached
+  end
+  return high
+end
+
+-- The part is nobody's now. Gives how many of its pages had been counted.
+local function let_go(part)
+  local counted = tonumber(redis.call('HGET', WORK, 'read:' .. part) or 0)
+  redis.call('ZREM', RUNNING, part)
+  redis.call('HDEL', WORK, 'token:' .. part, 'read:' .. part)
+  return counted
+end
+
+local function shortest(number)
+  return (string.gsub(string.format('%.1f', number), '%.0$', ''))
+end
+
+-- Seconds until all pages are read, from the rate over the last 5 to 10 s; 'null' until there is one.
+local function eta(now, high, total)
+  local work = redis.call('HMGET', WORK, 'mark_ms', 'mark_pages', 'older_ms', 'older_pages')
+  local mark_ms, mark_pages, older_ms, older_pages = unpack(work)
+  if now - mark_ms >= 5000 then
+    redis.call('HSET', WORK, 'older_ms', mark_ms, 'older_pages', mark_pages, 'mark_ms', now, 'mark_pages', high)
+  end
+  local pages, elapsed_ms = high - older_pages, now - older_ms
+  if pages <= 0 or elapsed_ms <= 0 then
+    return 'null'
+  end
+  return shortest((total - high) * elapsed_ms / pages / 1000)
+end
+
+-- Reports how many pages are read: when all are, when the last report is an interval ago and there is something new,
+-- and as a sign of life when it is a beat ago.
+local function report(at, first_percent, last_percent, interval_ms, beat_ms, history_events)
+  local work = redis.call('HMGET', WORK, 'total', 'high', 'reported', 'reported_ms', 'verb', 'unit')
+  local total, high, reported, reported_ms = tonumber(work[1]), tonumber(work[2]), tonumber(work[3]), tonumber(work[4])
+  if not total or standing() ~= 'PARSING' then
+    return
+  end
+  local now = now_ms()
+  local due = high == total or now - reported_ms >= tonumber(interval_ms)
+  if not ((high > reported and due) or now - reported_ms >= tonumber(beat_ms)) then
+    return
+  end
+  redis.call('HSET', WORK, 'reported', high, 'reported_ms', string.format('%.0f', now))
+  record({
+    'progress', shortest(first_percent + (last_percent - first_percent) * high / total),
+    'message', string.format('"%s %d of %d %s"', work[5], high, total, work[6]),
+    'stage', string.format('{"done":%d,"total":%d,"unit":"%s"}', high, total, work[6]),
+    'eta_seconds', eta(now, high, total),
+    'at', at, 'updated_at', at, 'alive_at', at,
+  }, history_events)
+end

@@ -1,0 +1,298 @@
+"""Who works on what: parts of documents are claimed, held by a lease, settled, and taken back from whoever is gone.
+
+A claim comes with a fencing token, and everything written for the part is refused once the token is another's. The
+scripts decide, within one document; sorted sets over all documents only lead to them, and whatever a crash leaves
+amiss there is mended by the next `lapse` of that document.
+
+Documents take turns by the pages they have been served (start-time fair queueing; Goyal, Vin, Cheng 1996): a new one
+begins where the least served of those that wait stands, so it passes every large one after at most a range.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import redis
+
+from shared import keys, scripts
+from shared.config import Settings
+from shared.connections import translated
+from shared.errors import AlreadyFinished, LostLease, Refused, UnknownIngestion
+from shared.jobs import FINAL, STRETCH, Status
+from shared.parts import PLAN, Part, part_of
+from shared.protocol import encode, timestamp
+from shared.store import Clock, listed, utc_now
+
+#: What a script is given.
+Args = list[str | int | float]
+
+#: A sign of life at least so often, while there is nothing new to report.
+BEAT_SECONDS = 2.0
+
+#: How many documents are looked at together when a part is sought.
+BATCH = 32
+
+_REFUSALS: dict[bytes, type[Refused] | type[UnknownIngestion]] = {
+    b"lost_lease": LostLease,
+    b"already_finished": AlreadyFinished,
+    b"unknown_ingestion": UnknownIngestion,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A part in hand. ``attempt`` and ``token`` fence every write.
+
+    ``lost`` counts the workers that were lost with it. ``spent_seconds`` and ``characters`` are what the document has
+    cost and given so far, ``total`` is how many pages it has, 0 before that is known.
+    """
+
+    document_id: str
+    part: Part
+    token: str
+    attempt: int
+    lost: int
+    spent_seconds: float
+    characters: int
+    total: int
+
+    @property
+    def held(self) -> tuple[str, str]:
+        """The part and its token, as `shared.store.Store.record` takes them."""
+        return self.part.name, self.token
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many pages there are, how many of them are parsed already, and the word for them."""
+
+    total: int
+    kept: int
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a document's work looked like just now; ``lost`` are the parts whose holders were found gone."""
+
+    lost: tuple[Part, ...]
+    waiting: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The work of all documents: how many wait for a worker, how many are worked on, and the age of the oldest.
+
+    ``oldest_seconds`` is of those that wait or run; 0 when there are none.
+    """
+
+    queued: int
+    running: int
+    oldest_queued_seconds: float
+    oldest_seconds: float
+
+
+class Worklist:
+    """The work on all documents, in Redis. Every method raises `StoreUnavailable` when Redis can't be reached."""
+
+    def __init__(self, client: redis.Redis, settings: Settings, clock: Clock = utc_now) -> None:
+        self._redis = client
+        self._clock = clock
+        self._lease_ms = round(settings.lease_seconds * 1000)
+        self._most_running = settings.max_parts_in_flight
+        self._interval_ms = round(settings.report_interval_seconds * 1000)
+        self._history_events = settings.history_events
+        self._claim = client.register_script(scripts.load(scripts.CLAIM_PART))
+        self._renew = client.register_script(scripts.load(scripts.RENEW_PART))
+        self._settle = client.register_script(scripts.load(scripts.SETTLE_PART))
+        self._lapse = client.register_script(scripts.load(scripts.LAPSE_PARTS))
+        self._strike = client.register_script(scripts.load(scripts.STRIKE))
+
+    def claim(self) -> Claim | None:
+        """The next part of the document whose turn it is; None when there is nothing that may be claimed."""
+        start = 0
+        with translated():
+            while names := self._names(keys.READY, start, BATCH):
+                for document_id in names:
+                    claim = self._claim_of(document_id)
+                    if claim is not None:
+                        return claim
+                start += BATCH
+        return None
+
+    def _claim_of(self, document_id: str) -> Claim | None:
+        answer = self._ask_for_part(document_id)
+        if answer[0] == b"nothing":
+            # Looked at again after it was struck off: a part that began to wait in between must not be forgotten.
+            self._redis.zrem(keys.READY, document_id)
+            answer = self._ask_for_part(document_id)
+        if answer[0] == b"claimed":
+            return self._claimed(document_id, answer[1:])
+        if answer[0] in _REFUSALS:
+            self._redis.zrem(keys.READY, document_id)
+        return None
+
+    def _ask_for_part(self, document_id: str) -> Sequence[Any]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(keys.LEASED, {document_id: _now_ms()})
+            args: Args = [listed(FINAL), self._lease_ms, self._most_running]
+            self._claim(keys=keys.of_document(document_id), args=args, client=pipe)
+            return cast("Sequence[Any]", pipe.execute()[-1])
+
+    def _claimed(self, document_id: str, answer: Sequence[Any]) -> Claim:
+        part, token, attempt, lost, turn, spent_ms, characters, total = answer
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(keys.READY, {document_id: turn})
+            pipe.zrem(keys.QUEUED, document_id)
+            pipe.execute()
+        return Claim(
+            document_id=document_id,
+            part=part_of(part.decode()),
+            token=token.decode(),
+            attempt=int(attempt),
+            lost=lost,
+            spent_seconds=spent_ms / 1000,
+            characters=characters,
+            total=total,
+        )
+
+    def renew(self, claim: Claim, read: int | None = None) -> None:
+        """Hold on to a part; ``read`` of its pages are read so far. Reports the pages when that is due.
+
+        Raises `LostLease`, `AlreadyFinished` and `UnknownIngestion`: the part is no longer ours.
+        """
+        args: Args = [listed(FINAL), claim.part.name, claim.token, self._lease_ms, "" if read is None else read]
+        with translated():
+            code = self._renew(keys=keys.of_document(claim.document_id), args=[*args, *self._reporting()])
+        if code != b"held":
+            raise _refusal(code, claim)
+
+    def settle(
+        self,
+        claim: Claim,
+        *,
+        finished: Mapping[Part, object] | None = None,
+        rest: Sequence[Part] = (),
+        then: Part | None = None,
+        plan: Plan | None = None,
+        spent_seconds: float = 0.0,
+        characters: int = 0,
+        served_bytes: int = 0,
+    ) -> int:
+        """End the work on a part. Gives how many parts of the document wait now.
+
+        ``finished`` maps the ranges that are done to what is to be known of them, in values that JSON holds; ``rest``
+        waits again; ``then`` waits when nothing else does, which happens once. Raises as `renew` does.
+        """
+        done: list[str | int | float] = [
+            item for part, found in (finished or {}).items() for item in (part.name, json.dumps(found))
+        ]
+        planned = [plan.total, plan.kept, "Parsed", plan.unit] if plan else ["", "", "", ""]
+        args: Args = [
+            *(listed(FINAL), claim.part.name, claim.token, round(spent_seconds * 1000), characters),
+            *(then.name if then else "", *self._reporting(), *planned),
+            *(len(done), *done, *(part.name for part in rest)),
+        ]
+        with translated():
+            code, waiting, turn = self._settle(keys=keys.of_document(claim.document_id), args=args)
+            if code != b"settled":
+                raise _refusal(code, claim)
+            with self._redis.pipeline(transaction=False) as pipe:
+                if waiting:
+                    pipe.zadd(keys.READY, {claim.document_id: turn}, nx=True)
+                pipe.incrby(keys.SERVED, served_bytes)
+                pipe.execute()
+        return int(waiting)
+
+    def lapse(self, document_id: str) -> Standing:
+        """Take back the parts of a document whose leases have ended, and mend what leads to it.
+
+        Raises `AlreadyFinished` and `UnknownIngestion`.
+        """
+        at = encode(timestamp(self._clock()))
+        with translated():
+            seen = self._redis.zscore(keys.LEASED, document_id)
+            code, lost, waiting, running, turn = self._lapse(
+                keys=keys.of_document(document_id), args=[listed(FINAL), PLAN.name, at, self._history_events]
+            )
+            if code in _REFUSALS:
+                raise _REFUSALS[code](f"{document_id} is not on its way.")
+            if waiting:
+                self._redis.zadd(keys.READY, {document_id: turn}, nx=True)
+            if not running and seen is not None:
+                self._strike(keys=[keys.LEASED], args=[document_id, f"{seen:.0f}"])
+        return Standing(tuple(part_of(name.decode()) for name in lost), waiting, running)
+
+    def done(self, document_id: str) -> dict[Part, Any]:
+        """The ranges that are parsed, in order of their pages, each with what `settle` was given of it."""
+        with translated():
+            stored = cast("dict[bytes, bytes]", self._redis.hgetall(keys.done(document_id)))
+        parts = {part_of(name.decode()): json.loads(found) for name, found in stored.items()}
+        return dict(sorted(parts.items(), key=lambda item: item[0].first))
+
+    def in_hand(self) -> list[str]:
+        """The documents of which some part may be in hand."""
+        with translated():
+            return self._names(keys.LEASED, 0)
+
+    def claimable(self, most: int) -> int:
+        """How many parts could be claimed at once; counts to ``most`` and no further."""
+        count = 0
+        with translated():
+            for document_id in self._names(keys.READY, 0, most):
+                with self._redis.pipeline(transaction=False) as pipe:
+                    pipe.zcard(keys.waiting(document_id))
+                    pipe.zcard(keys.running(document_id))
+                    waiting, running = pipe.execute()
+                count += max(0, min(waiting, self._most_running - running))
+                if count >= most:
+                    return most
+        return count
+
+    def every(self) -> Iterator[str]:
+        """All documents that are not final, as they are found."""
+        with translated():
+            for name, _ in self._redis.zscan_iter(keys.ACTIVE):
+                yield name.decode()
+
+    def forget(self, document_id: str) -> None:
+        """Strike off a document that is final or gone."""
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED):
+                pipe.zrem(key, document_id)
+            pipe.execute()
+
+    def overview(self) -> Overview:
+        """How much there is to do."""
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(keys.QUEUED)
+            pipe.zcard(keys.ACTIVE)
+            for key in (keys.QUEUED, keys.ACTIVE):
+                pipe.zrange(key, 0, 0, withscores=True)
+            queued, active, first_queued, first_active = pipe.execute()
+        return Overview(queued, active - queued, _age(first_queued), _age(first_active))
+
+    def _names(self, key: str, start: int, count: int = 0) -> list[str]:
+        found = cast("list[bytes]", self._redis.zrange(key, start, start + count - 1 if count else -1))
+        return [name.decode() for name in found]
+
+    def _reporting(self) -> Args:
+        at = encode(timestamp(self._clock()))
+        return [at, *STRETCH[Status.PARSING], self._interval_ms, round(BEAT_SECONDS * 1000), self._history_events]
+
+
+def _refusal(code: bytes, claim: Claim) -> Refused | UnknownIngestion:
+    return _REFUSALS[code](f"{claim.document_id}: {claim.part.name} is no longer ours.")
+
+
+def _age(first: Sequence[tuple[bytes, float]]) -> float:
+    return max(0.0, round(time.time() - first[0][1] / 1000, 1)) if first else 0.0
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,300 @@
+"""Claims, leases, fencing tokens and the fan-in, on a real Valkey."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+
+import pytest
+
+from shared import connections, keys
+from shared.errors import AlreadyFinished, LostLease, UnknownIngestion
+from shared.jobs import Status
+from shared.parts import CHUNK, LOAD, PLAN, halves, pages, ranges
+from shared.protocol import Failure, State
+from shared.store import Store
+from shared.worklist import Claim, Plan, Worklist
+from tests.awaiting import wait_until
+from tests.records import SOURCE
+
+
+@pytest.fixture
+def settings(settings):
+    """Reports at every page; leases that end soon."""
+    return settings.model_copy(update={"report_interval_seconds": 0.0, "lease_seconds": 0.5, "max_parts_in_flight": 3})
+
+
+@pytest.fixture
+def worklist(client, settings):
+    return Worklist(client, settings)
+
+
+def planned(store: Store, worklist: Worklist, name: str, total: int, size: int = 10) -> None:
+    """A document whose pages wait, and nothing else."""
+    store.create(name, SOURCE)
+    claim = worklist.claim()
+    assert (claim.document_id, claim.part) == (name, PLAN)
+    store.record(name, 1, Status.PARSING, "Opening the file", progress=0.0, held=claim.held)
+    worklist.settle(claim, rest=ranges(1, total, size), plan=Plan(total, 0, "pages"))
+
+
+def finish(worklist: Worklist, claim: Claim) -> None:
+    worklist.settle(claim, finished={claim.part: {}}, then=CHUNK, spent_seconds=1.0, characters=100, served_bytes=10)
+
+
+def events(store: Store, name: str) -> list[State]:
+    return [State.from_json(data) for _, data in store.histories({name: 0})[name].events]
+
+
+def test_a_part_is_claimed_once(store, worklist):
+    """Whoever comes second gets the next part, and at the end nothing."""
+    planned(store, worklist, "d", 20)
+    assert [worklist.claim().part, worklist.claim().part, worklist.claim()] == [pages(1, 10), pages(11, 20), None]
+
+
+def test_a_claim_says_what_the_document_has_cost(store, worklist):
+    """Limits on the whole document are kept by whoever works on a part of it."""
+    planned(store, worklist, "d", 20)
+    finish(worklist, worklist.claim())
+    claim = worklist.claim()
+    assert (claim.attempt, claim.lost, claim.spent_seconds, claim.characters, claim.total) == (1, 0, 1.0, 100, 20)
+
+
+def test_no_more_parts_of_a_document_are_in_hand_than_may_be(store, worklist):
+    """The others get their turn; a part that is settled makes room for the next."""
+    planned(store, worklist, "large", 100)
+    held = [worklist.claim() for _ in range(3)]
+    assert worklist.claim() is None
+    planned(store, worklist, "small", 5)
+    assert worklist.claim().document_id == "small"
+    finish(worklist, held[0])
+    assert worklist.claim().part == pages(31, 40)
+
+
+def test_a_small_document_passes_a_large_one(store, worklist):
+    """It is begun, parsed, chunked and loaded while the large one gets a range in between at most."""
+    planned(store, worklist, "large", 500)
+    for _ in range(5):
+        finish(worklist, worklist.claim())
+    store.create("small", SOURCE)
+    served = []
+    for _ in range(6):
+        claim = worklist.claim()
+        served.append(f"{claim.document_id} {claim.part.name}")
+        if claim.part == PLAN:
+            worklist.settle(claim, rest=[pages(1, 3)], plan=Plan(3, 0, "pages"))
+        elif claim.part == CHUNK:
+            worklist.settle(claim, then=LOAD)
+        elif claim.part == LOAD:
+            break
+        else:
+            finish(worklist, claim)
+    assert served[-1] == "small load"
+    assert sum(name.startswith("large") for name in served) <= 2
+
+
+def test_documents_of_one_size_take_turns(store, worklist):
+    """None is served twice before another is served once."""
+    for name in "cba":
+        planned(store, worklist, name, 30)
+    served = []
+    for _ in range(9):
+        claim = worklist.claim()
+        served.append(claim.document_id)
+        finish(worklist, claim)
+    assert [set(served[n : n + 3]) for n in (0, 3, 6)] == [set("abc")] * 3
+
+
+def test_the_last_range_leads_on_just_once(store, settings, client):
+    """Many workers settle at the same time: chunking begins when all pages are there, and only once."""
+    worklist = Worklist(client, settings.model_copy(update={"max_parts_in_flight": 100}))
+    planned(store, worklist, "d", 120, size=2)
+    settled: Counter[str] = Counter()
+    early: list[str] = []
+
+    def work(seed: int) -> None:
+        mine = Worklist(connections.patient_client(settings), settings.model_copy(update={"max_parts_in_flight": 100}))
+        chance = random.Random(seed)
+        while (claim := mine.claim()) is not None:
+            if claim.part == CHUNK:
+                early.extend(["early"] if len(mine.done("d")) < 60 else [])
+                mine.settle(claim, then=LOAD)
+            elif claim.part == LOAD:
+                settled["load"] += 1
+                return
+            elif chance.random() < 0.3:
+                mine.settle(claim, rest=[claim.part])
+                continue
+            elif chance.random() < 0.2 and claim.part.pages > 1:
+                one, other = halves(claim.part)
+                mine.settle(claim, finished={one: {}}, rest=[other], then=CHUNK)
+            else:
+                finish(mine, claim)
+            settled[claim.part.name] += 1
+
+    workers = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    # a worker may have found nothing while the last range was in hand
+    work(9)
+    assert (settled["chunk"], settled["load"], early) == (1, 1, [])
+    covered = sorted(page for part in worklist.done("d") for page in range(part.first, part.last + 1))
+    assert covered == list(range(1, 121))
+
+
+def test_a_lease_that_ends_gives_the_part_to_another(store, worklist):
+    """Viewers are told where it goes on; the bar stays; whoever was thought lost is refused from then on."""
+    planned(store, worklist, "d", 20)
+    finish(worklist, worklist.claim())
+    slow = worklist.claim()
+    worklist.renew(slow, read=7)
+    before = store.state("d")
+    assert before.message == "Parsed 17 of 20 pages"
+    wait_until(lambda: worklist.lapse("d").lost == (pages(11, 20),), what="the end of the lease")
+    told = store.state("d")
+    assert (told.message, told.progress) == ("Worker lost, resuming at page 11", before.progress)
+
+    again = worklist.claim()
+    assert (again.part, again.lost) == (pages(11, 20), 1)
+    for late in (lambda: worklist.renew(slow, read=9), lambda: finish(worklist, slow)):
+        with pytest.raises(LostLease):
+            late()
+    with pytest.raises(LostLease):
+        store.record("d", 1, Status.CHUNKING, "late", held=slow.held)
+    finish(worklist, again)
+    assert worklist.claim().part == CHUNK
+
+
+def test_the_bar_never_falls_when_pages_are_read_again(store, worklist):
+    """It stands until the pages that are read again are more than were counted."""
+    planned(store, worklist, "d", 20)
+    lost = worklist.claim()
+    worklist.renew(lost, read=8)
+    wait_until(lambda: worklist.lapse("d").lost, what="the end of the lease")
+    again = worklist.claim()
+    for read in range(11):
+        worklist.renew(again, read)
+    bars = [event.progress for event in events(store, "d")]
+    assert bars == sorted(bars)
+    assert store.state("d").stage.done == 10
+
+
+def test_a_lease_that_is_renewed_does_not_end(store, worklist, settings):
+    """However long the part takes."""
+    planned(store, worklist, "d", 5)
+    claim = worklist.claim()
+    for _ in range(8):
+        threading.Event().wait(settings.lease_seconds / 4)
+        worklist.renew(claim)
+        assert worklist.lapse("d").lost == ()
+
+
+def test_a_sign_of_life_tells_slow_from_stalled(store, worklist, monkeypatch):
+    """While nothing new is read, an event comes now and then, and `alive_at` moves on with it."""
+    monkeypatch.setattr("shared.worklist.BEAT_SECONDS", 0.2)
+    planned(store, worklist, "d", 5)
+    claim = worklist.claim()
+    worklist.renew(claim, read=1)
+    first = store.state("d")
+
+    def beat() -> bool:
+        worklist.renew(claim)
+        return store.state("d").alive_at > first.alive_at
+
+    wait_until(beat, what="a sign of life")
+    assert store.state("d").message == "Parsed 1 of 5 pages"
+
+
+@pytest.mark.parametrize("status", [Status.CANCELLED, Status.FAILED])
+def test_a_final_state_ends_all_claims(store, worklist, client, status):
+    """No part waits, none can be claimed, held or settled; what was parsed is kept for the next attempt."""
+    planned(store, worklist, "d", 30)
+    finish(worklist, worklist.claim())
+    held = worklist.claim()
+    error = Failure("internal", "No.") if status is Status.FAILED else None
+    store.record("d", 1, status, "over", error=error)
+    assert worklist.claim() is None
+    for late in (lambda: worklist.renew(held, read=1), lambda: finish(worklist, held), lambda: worklist.lapse("d")):
+        with pytest.raises(AlreadyFinished):
+            late()
+    left = {key.decode() for key in client.keys("*")}
+    assert left == {
+        *(keys.state("d"), keys.events("d"), keys.source("d"), keys.done("d")),
+        *(keys.INDEX, keys.FINISHED, keys.SERVED),
+    }
+    assert list(worklist.done("d")) == [pages(1, 10)]
+
+
+def test_a_worker_of_an_earlier_attempt_is_refused(store, worklist):
+    """Even when the next attempt has claimed the same part."""
+    planned(store, worklist, "d", 5)
+    old = worklist.claim()
+    store.record("d", 1, Status.CANCELLED, "Cancelled")
+    store.begin_attempt("d")
+    worklist.settle(worklist.claim(), rest=[pages(1, 5)], plan=Plan(5, 0, "pages"))
+    new = worklist.claim()
+    assert new.part == old.part
+    with pytest.raises(LostLease):
+        finish(worklist, old)
+    finish(worklist, new)
+
+
+def test_an_unknown_document_has_no_work(worklist, store):
+    """One that was deleted while a part of it was in hand."""
+    planned(store, worklist, "d", 20)
+    held = worklist.claim()
+    store.delete("d")
+    for late in (lambda: worklist.renew(held), lambda: finish(worklist, held), lambda: worklist.lapse("d")):
+        with pytest.raises(UnknownIngestion):
+            late()
+    assert worklist.claim() is None
+
+
+def test_whatever_a_crash_leaves_amiss_is_mended(store, worklist, client):
+    """The sorted sets only lead to the work: with all of them gone, a look at the document puts it back."""
+    planned(store, worklist, "d", 20)
+    client.delete(keys.READY, keys.LEASED, keys.QUEUED)
+    assert worklist.claim() is None
+    assert worklist.lapse("d").waiting == 2
+    assert worklist.claim().part == pages(1, 10)
+    client.delete(keys.waiting("d"), keys.running("d"))
+    worklist.lapse("d")
+    assert worklist.claim().part == PLAN
+
+
+def test_the_overview_counts_documents(store, worklist):
+    """Those that wait for a worker and those that are worked on; none is left when they are final."""
+    assert (worklist.overview().queued, worklist.overview().running, worklist.overview().oldest_seconds) == (0, 0, 0)
+    planned(store, worklist, "a", 20)
+    store.create("b", SOURCE)
+    seen = worklist.overview()
+    assert (seen.queued, seen.running) == (1, 1)
+    assert seen.oldest_seconds >= seen.oldest_queued_seconds
+    for name in "ab":
+        store.record(name, 1, Status.CANCELLED, "Cancelled")
+    assert (worklist.overview().queued, worklist.overview().running) == (0, 0)
+
+
+def test_what_may_be_claimed_is_counted(store, worklist):
+    """So many messages are worth sending: not the parts of a document that has enough in hand."""
+    planned(store, worklist, "z", 100)
+    assert worklist.claimable(64) == 3
+    worklist.claim()
+    assert worklist.claimable(64) == 2
+    planned(store, worklist, "b", 20)
+    assert worklist.claimable(64) == 4
+    assert worklist.claimable(3) == 3
+
+
+def test_the_time_left_follows_the_measured_rate(store, worklist):
+    """None before there is a rate; then about what is left at the pace so far."""
+    planned(store, worklist, "d", 10)
+    assert store.state("d").eta_seconds is None
+    claim = worklist.claim()
+    for read in range(1, 6):
+        threading.Event().wait(0.05)
+        worklist.renew(claim, read)
+    assert 0.05 * 5 * 0.9 <= store.state("d").eta_seconds <= 5
