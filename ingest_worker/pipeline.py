@@ -44,8 +44,8 @@ def parse_document(job: Job) -> None:
             reading = document.reading(number)
             pages.writelines(to_json_lines([reading.page]))
             findings.note(reading)
-            finished = number == document.page_count
-            track.reach(number, findings.warnings(repaired=document.repaired) if finished else None)
+            findings.repaired = document.repaired
+            track.reach(number, findings.warnings() if number == document.page_count else None)
 
 
 def chunk_document(job: Job) -> None:
