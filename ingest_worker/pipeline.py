@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from ingest_worker.progress import Progress
+from ingest_worker.sandbox import Sandbox, Walls
 from ingest_worker.stages import chunk, load, parse
 from ingest_worker.stages.findings import Findings, counted
 from ingest_worker.workbench import Workbench
@@ -33,9 +34,10 @@ def parse_document(job: Job) -> None:
     storage = job.bench.storage
     source = job.bench.store.source(job.document_id)
     limits = parse.Limits(job.bench.settings.max_pages, job.bench.settings.max_page_characters)
+    walls = Walls(job.bench.settings.page_seconds, job.bench.settings.parse_address_space_bytes)
     with (
         storage.as_local_file(source.path) as path,
-        parse.opened(path, source.options.engine, limits) as document,
+        Sandbox(path, source.options.engine, limits, None, walls=walls, tick=lambda: None) as document,
         storage.writing(pages_path(job.document_id)) as pages,
     ):
         findings = Findings()
