@@ -39,9 +39,7 @@ SLICE_SECONDS = 0.25
 #: may have taken all the time that a page has, and nothing suggests that the next will not.
 MOST_LOST_IN_A_ROW = 10
 
-#: Given back when memory runs out, so that there is enough to say so.
-RESERVE_BYTES = 1 << 20
-
+#: Made beforehand, as nothing can be made any more by then.
 _OUT_OF_MEMORY = b'{"lost":"out_of_memory"}\n'
 
 _ERRORS = {kind.code: kind for kind in DocumentError.__subclasses__()}
@@ -190,7 +188,6 @@ def _understood(answer: bytes) -> dict[str, Any]:
 
 def _serve(path: Path, engine: Engine, limits: parse.Limits, password: str | None, line: socket.socket) -> None:
     """What the process does: it opens the file, and then answers each number with that page."""
-    reserve = bytearray(RESERVE_BYTES)
     try:
         with parse.opened(path, engine, limits, password) as document:
             _say(line, page_count=document.page_count)
@@ -205,7 +202,6 @@ def _serve(path: Path, engine: Engine, limits: parse.Limits, password: str | Non
                     repaired=document.repaired,
                 )
     except MemoryError:
-        del reserve
         line.sendall(_OUT_OF_MEMORY)
     except DocumentError as error:
         _say(line, error=error.code, detail=error.detail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import logging
 import os
@@ -11,10 +12,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -197,9 +199,12 @@ def test_memory_taken_bit_by_bit_ends_in_the_same_way(path, reader):
     """There is enough left to say so, and what the process held stays below the wall."""
 
     def eat(_number: int) -> None:
-        eaten = []
-        while True:
-            eaten.append([0] * 100)
+        eaten: tuple = ()
+        for bite in (1 << 20, 1 << 10, 10, 1):
+            with suppress(MemoryError):
+                while True:
+                    eaten = (eaten, b"x" * bite + bytes(1))
+        raise MemoryError
 
     reader(eat)
     with sandboxed(path, walls=Walls(20, 256 << 20)) as document:
@@ -285,6 +290,19 @@ def test_the_process_dies_with_the_one_that_made_it(path):
     wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
+@contextmanager
+def standard_input(data: bytes):
+    """There is something to read from descriptor 0."""
+    kept = os.dup(0)
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        os.dup2(file.fileno(), 0)
+        yield
+    os.dup2(kept, 0)
+    os.close(kept)
+
+
 def test_the_process_holds_nothing_of_its_parents(path, reader):
     """No descriptor, no signal handler, no standard input; a connection that the parent closes is closed."""
 
@@ -295,10 +313,12 @@ def test_the_process_holds_nothing_of_its_parents(path, reader):
 
     reader(report)
     ours, theirs = socket.socketpair()
+    far = fcntl.fcntl(theirs, fcntl.F_DUPFD, 500)
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
     try:
-        with ours, sandboxed(path) as document:
+        with ours, standard_input(b"x"), sandboxed(path) as document:
             theirs.close()
+            os.close(far)
             ours.settimeout(5)
             assert ours.recv(1) == b""
             told = json.loads(document.reading(1).page.text)
