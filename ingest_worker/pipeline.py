@@ -15,7 +15,7 @@ from ingest_worker.progress import Progress
 from ingest_worker.reading import Desk
 from ingest_worker.stages import chunk, load
 from ingest_worker.stages.findings import Findings, counted
-from ingest_worker.stages.parse import Reader, Reading
+from ingest_worker.stages.parse import Problem, Reading
 from ingest_worker.workbench import Workbench
 from shared.documents import Chunk, Page, chunks_from, pages_from, to_json_lines
 from shared.errors import TookTooLong, TooMuchText
@@ -75,7 +75,7 @@ def work_on(job: Job) -> int:
 def plan(job: Job) -> int:
     """Count the pages, and have those parsed that no earlier attempt has parsed."""
     job.progress.begin(Status.PARSING, "Opening the file")
-    document = job.desk.document(job.document_id)
+    document = job.desk.document(job.document_id, job.lease.check)
     done = job.bench.worklist.done(job.document_id)
     rest = missing(document.page_count, done, job.bench.settings.pages_per_part)
     kept = sum(part.pages for part in done)
@@ -113,10 +113,10 @@ def _readings(job: Job) -> Iterator[Reading]:
     """The pages of the part; ends early when it takes too long or the worker is told to stop."""
     part = job.claim.part
     if job.claim.lost >= LOSSES_TO_GIVE_UP:
-        yield Reading(Page(part.first, ""), Reader.NOBODY)
+        yield Reading.left_out(part.first, Problem.CRASHED)
         return
     try:
-        document = job.desk.document(job.document_id)
+        document = job.desk.document(job.document_id, job.lease.check)
         for number in range(part.first, part.last + 1):
             job.check_cost()
             job.lease.read(number - part.first)
@@ -141,10 +141,7 @@ def chunk_document(job: Job) -> int:
 
 
 def _warnings(done: Iterable[Any]) -> tuple[Notice, ...]:
-    findings = Findings()
-    for found in done:
-        findings.merge(found["findings"])
-    return findings.warnings()
+    return Findings.merge(Findings.from_json(found["findings"]) for found in done).warnings()
 
 
 def _pages(job: Job, done: dict[Part, Any]) -> Iterator[Page]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ingest_worker.stages import parse
+from ingest_worker.sandbox import Sandbox, Walls
+from ingest_worker.stages.parse import Limits
 from ingest_worker.workbench import Workbench
 from shared.store import Source
 
@@ -18,7 +21,8 @@ class Desk:
         self._bench = bench
         self._document_id: str | None = None
         self._source: Source | None = None
-        self._document: parse.Document | None = None
+        self._document: Sandbox | None = None
+        self._tick: Callable[[], None] = _go_on
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -37,15 +41,31 @@ class Desk:
             self._source = self._bench.store.source(document_id)
         return self._source
 
-    def document(self, document_id: str) -> parse.Document:
-        """The open file. Raises `UnknownIngestion` and `shared.errors.DocumentError`."""
+    def document(self, document_id: str, tick: Callable[[], None]) -> Sandbox:
+        """The open file. ``tick`` is called a few times a second while it is read, and ends the reading if it raises.
+
+        Raises `UnknownIngestion` and `shared.errors.DocumentError`.
+        """
         source = self.source(document_id)
+        self._tick = tick
         if self._document is None:
-            settings = self._bench.settings
-            limits = parse.Limits(settings.max_pages, settings.max_page_characters)
             path = self._open.enter_context(self._bench.storage.as_local_file(source.path))
-            self._document = self._open.enter_context(parse.opened(path, source.options.engine, limits))
+            self._document = self._open.enter_context(self._sandbox(path, source))
         return self._document
+
+    def _sandbox(self, path: Path, source: Source) -> Sandbox:
+        settings = self._bench.settings
+        return Sandbox(
+            path,
+            source.options.engine,
+            Limits(settings.max_pages, settings.max_page_characters),
+            None,
+            walls=Walls(settings.page_seconds, settings.parse_address_space_bytes),
+            tick=self._pass_on,
+        )
+
+    def _pass_on(self) -> None:
+        self._tick()
 
     @property
     def repaired(self) -> bool:
@@ -54,4 +74,9 @@ class Desk:
 
     def _put_away(self) -> None:
         self._document_id = self._source = self._document = None
+        self._tick = _go_on
         self._open.close()
+
+
+def _go_on() -> None:
+    """What is ticked while nobody listens."""

@@ -55,6 +55,15 @@ class Settings(BaseModel):
     max_document_characters: int = Field(
         200_000_000, gt=0, description="A document of more text is `FAILED`, code `too_much_text`."
     )
+    page_seconds: float = Field(
+        60, gt=0, description="A page that takes longer to read is left out, and named in `warnings`."
+    )
+    parse_address_space_bytes: int = Field(
+        2 * 1024**3,
+        ge=256 * 1024**2,
+        description="A page for which the process that reads it needs more address space is left out, and named in "
+        "`warnings`. Held on Linux only; reading ordinary pages needs about 250 MB.",
+    )
     engine: Engine = Field(
         Engine.AUTO,
         description="Who reads the pages of a PDF: `auto` (PDFium, and pdfplumber where a page has a ruled table), "

@@ -6,7 +6,8 @@ import io
 import random
 import re
 import struct
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 from PIL import Image
@@ -175,6 +176,90 @@ def one_odd_page(pages: int, odd: int) -> bytes:
     contents.set_data(page.get_contents().get_data() + b"\n/X Do\n")
     page[NameObject("/Contents")] = writer._add_object(contents)
     return _written(writer)
+
+
+@cache
+def flate_bomb(pages: int, bomb: int, inflated_bytes: int) -> bytes:
+    """A thousandth of the size, of which the page ``bomb`` inflates to so many spaces."""
+    squeeze = zlib.compressobj(9)
+    blank = b" " * 2**20
+    parts = [squeeze.compress(blank) for _ in range(inflated_bytes // len(blank))]
+    return _with_contents(pages, bomb, _stream(b"".join([*parts, squeeze.flush()]), b"/Filter /FlateDecode"))
+
+
+@cache
+def page_references(count: int) -> bytes:
+    """A small file that says it has ``count`` pages, all of them the same one."""
+    kids = b"3 0 R " * count
+    return _assembled(
+        [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            b"<< /Type /Pages /Count %d /Kids [%b] >>" % (count, kids),
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] >>",
+        ]
+    )
+
+
+@cache
+def form_bomb(pages: int, bomb: int, levels: int) -> bytes:
+    """The page ``bomb`` draws a form that draws the next one twice, and so on: two to the power of ``levels``."""
+    first = 3 + 2 * pages + 1
+    forms = [_form(b"/X Do /X Do", first + level + 1) for level in range(levels)]
+    return _with_contents(pages, bomb, _stream(b"/X Do"), form=first, more=[*forms, _form(b"0 0 m", first)])
+
+
+@cache
+def form_within_itself(pages: int, bomb: int) -> bytes:
+    """The page ``bomb`` draws a form that draws itself, twice."""
+    itself = 3 + 2 * pages + 1
+    return _with_contents(pages, bomb, _stream(b"/X Do"), form=itself, more=[_form(b"/X Do /X Do", itself)])
+
+
+@cache
+def nested_arrays(pages: int, bomb: int, depth: int) -> bytes:
+    """The page ``bomb`` opens so many arrays, each within the one before."""
+    return _with_contents(pages, bomb, _stream(b"[" * depth + b"]" * depth + b" TJ"))
+
+
+def _with_contents(pages: int, bomb: int, contents: bytes, form: int = 0, more: Sequence[bytes] = ()) -> bytes:
+    """Pages that say "Page n: harmless", but for one with other contents, whose forms are objects after those."""
+    kids = b" ".join(b"%d 0 R" % (4 + 2 * index) for index in range(pages))
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Count %d /Kids [%b] >>" % (pages, kids),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    for number in range(1, pages + 1):
+        bad = number == bomb
+        resources = b"/XObject << /X %d 0 R >>" % form if bad and form else b"/Font << /F 3 0 R >>"
+        page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Resources << %b >> /Contents %d 0 R >>"
+        objects.append(page % (resources, len(objects) + 2))
+        objects.append(contents if bad else _stream(b"BT /F 12 Tf 72 700 Td (Page %d: harmless) Tj ET" % number))
+    return _assembled([*objects, *more])
+
+
+def _form(data: bytes, draws: int) -> bytes:
+    return _stream(
+        data, b"/Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources << /XObject << /X %d 0 R >> >>" % draws
+    )
+
+
+def _stream(data: bytes, entries: bytes = b"") -> bytes:
+    return b"<< /Length %d %b >>\nstream\n%b\nendstream" % (len(data), entries, data)
+
+
+def _assembled(objects: Sequence[bytes]) -> bytes:
+    """A file of these objects, numbered from 1, the first of which is the catalog."""
+    file = bytearray(b"%PDF-1.7\n")
+    offsets = []
+    for number, content in enumerate(objects, 1):
+        offsets.append(len(file))
+        file += b"%d 0 obj\n%b\nendobj\n" % (number, content)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    size, at = len(objects) + 1, len(file)
+    file += b"xref\n0 %d\n0000000000 65535 f \n%b" % (size, table)
+    file += b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (size, at)
+    return bytes(file)
 
 
 def _writer(pdf: bytes) -> PdfWriter:

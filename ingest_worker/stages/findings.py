@@ -1,12 +1,17 @@
 """What parsing found out about a document that its owner should know, as warnings. Pure.
 
-Every event carries the warnings, so they stay small however long the document is.
+Every event carries the warnings, so they stay small however long the document is. The findings of several ranges of
+pages, each from another process, merge to those of the whole document.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import heapq
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Self
 
 from ingest_worker.stages.parse import Reader, Reading
 from shared.protocol import Notice
@@ -14,107 +19,113 @@ from shared.protocol import Notice
 #: A warning names at most so many pages; its message always says how many there are.
 MAX_PAGES_NAMED = 100
 
+WITHOUT_TEXT = "pages_without_text"
+FALLBACK = "page_fallback"
+UNREADABLE = "page_unreadable"
 
+#: What is said of pages, by code, in the order in which it is said. A `Problem` is the code that it ends.
+SENTENCES = {
+    WITHOUT_TEXT: "{} without text, perhaps scanned",
+    FALLBACK: "{} could be read only by the other reader",
+    "page_too_large": "{} left out for too many characters",
+    "page_timed_out": "{} left out for taking too long",
+    "page_out_of_memory": "{} left out for taking too much memory",
+    "page_crashed": "{} left out for crashing the reader",
+    UNREADABLE: "{} could not be read",
+}
+
+
+@dataclass(slots=True)
+class PageList:
+    """Page numbers: all are counted, the first are kept."""
+
+    count: int = 0
+    named: list[int] = field(default_factory=list)
+
+    def add(self, number: int) -> None:
+        """One page more, after those that are there."""
+        self.count += 1
+        if len(self.named) < MAX_PAGES_NAMED:
+            self.named.append(number)
+
+    def join(self, other: PageList) -> None:
+        """Other pages, which may stand before or after."""
+        self.count += other.count
+        self.named = list(islice(heapq.merge(self.named, other.named), MAX_PAGES_NAMED))
+
+    def notice(self, code: str, sentence: str) -> Notice | None:
+        """What there is to say, if anything."""
+        if not self.count:
+            return None
+        more = f"; the first {MAX_PAGES_NAMED} are listed" if self.count > len(self.named) else ""
+        return Notice(code, sentence.format(counted(self.count, "page")) + more, tuple(self.named))
+
+
+@dataclass(slots=True)
 class Findings:
-    """Takes note of each reading; says at the end what was odd."""
+    """Takes note of each reading, in the order of the pages; says at the end what was odd.
 
-    def __init__(self) -> None:
-        #: Whether the file was damaged.
-        self.repaired = False
-        self._recovered = 0
-        self._with_text = 0
-        self._fallback = _Pages()
-        self._unreadable = _Pages()
-        self._too_large = _Pages()
-        self._without_text = _Pages()
+    ``repaired`` is the caller's to set: the file was damaged.
+    """
+
+    repaired: bool = False
+    recovered: int = 0
+    with_text: int = 0
+    odd: dict[str, PageList] = field(default_factory=lambda: {code: PageList() for code in SENTENCES})
 
     def note(self, reading: Reading) -> None:
         """Take note of one page."""
         number = reading.page.number
-        if reading.too_large:
-            self._too_large.add(number)
+        if reading.problem:
+            self.odd[f"page_{reading.problem}"].add(number)
             return
         if reading.reader is Reader.NOBODY:
-            self._unreadable.add(number)
+            self.odd[UNREADABLE].add(number)
             return
-        self._recovered += 1
+        self.recovered += 1
         if reading.fell_back:
-            self._fallback.add(number)
+            self.odd[FALLBACK].add(number)
         if reading.page.text.strip():
-            self._with_text += 1
+            self.with_text += 1
         else:
-            self._without_text.add(number)
-
-    def to_json(self) -> dict[str, Any]:
-        """All that is noted, in values that JSON holds."""
-        return {
-            "repaired": self.repaired,
-            "recovered": self._recovered,
-            "with_text": self._with_text,
-            "pages": {name: kind.to_json() for name, kind in self._kinds().items()},
-        }
-
-    def merge(self, noted: dict[str, Any]) -> None:
-        """Take note of what `to_json` gave for pages that come after those noted so far."""
-        self.repaired |= noted["repaired"]
-        self._recovered += noted["recovered"]
-        self._with_text += noted["with_text"]
-        for name, kind in self._kinds().items():
-            kind.merge(noted["pages"][name])
-
-    def _kinds(self) -> dict[str, _Pages]:
-        return {
-            "fallback": self._fallback,
-            "unreadable": self._unreadable,
-            "too_large": self._too_large,
-            "without_text": self._without_text,
-        }
+            self.odd[WITHOUT_TEXT].add(number)
 
     def warnings(self) -> tuple[Notice, ...]:
         """All warnings, the one about the whole document first."""
-        notices = [
-            self._about_damage() if self.repaired else None,
-            self._about_missing_text(),
-            self._fallback.notice("page_fallback", "{} could be read only by the other reader"),
-            self._too_large.notice("page_too_large", "{} left out for too many characters"),
-            self._unreadable.notice("page_unreadable", "{} could not be read"),
-        ]
+        notices = [self._about_damage() if self.repaired else None]
+        for code, pages in self.odd.items():
+            if code == WITHOUT_TEXT and pages.count and not self.with_text:
+                notices.append(Notice("no_text", "No page holds any text; the document may be a scan"))
+            else:
+                notices.append(pages.notice(code, SENTENCES[code]))
         return tuple(notice for notice in notices if notice)
 
+    @classmethod
+    def merge(cls, pieces: Iterable[Findings]) -> Self:
+        """The findings about all pages from those about some each, in whatever order they come."""
+        merged = cls()
+        for piece in pieces:
+            merged.repaired |= piece.repaired
+            merged.recovered += piece.recovered
+            merged.with_text += piece.with_text
+            for code, pages in piece.odd.items():
+                merged.odd[code].join(pages)
+        return merged
+
+    def to_json(self) -> str:
+        """The same in one line, for `from_json` in another process."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Self:
+        """The inverse of `to_json`."""
+        values = json.loads(line)
+        values["odd"] = {code: PageList(**pages) for code, pages in values["odd"].items()}
+        return cls(**values)
+
     def _about_damage(self) -> Notice:
-        were = "was" if self._recovered == 1 else "were"
-        return Notice("repaired", f"The file was damaged; {counted(self._recovered, 'page')} {were} recovered")
-
-    def _about_missing_text(self) -> Notice | None:
-        if self._without_text.count and not self._with_text:
-            return Notice("no_text", "No page holds any text; the document may be a scan")
-        return self._without_text.notice("pages_without_text", "{} without text, perhaps scanned")
-
-
-class _Pages:
-    """Page numbers: all are counted, the first are kept."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._named: list[int] = []
-
-    def add(self, number: int) -> None:
-        self.count += 1
-        if len(self._named) < MAX_PAGES_NAMED:
-            self._named.append(number)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"count": self.count, "named": self._named}
-
-    def merge(self, noted: dict[str, Any]) -> None:
-        self.count += noted["count"]
-        self._named = [*self._named, *noted["named"]][:MAX_PAGES_NAMED]
-
-    def notice(self, code: str, sentence: str) -> Notice | None:
-        if not self.count:
-            return None
-        more = f"; the first {MAX_PAGES_NAMED} are listed" if self.count > len(self._named) else ""
-        return Notice(code, sentence.format(counted(self.count, "page")) + more, tuple(self._named))
+        were = "was" if self.recovered == 1 else "were"
+        return Notice("repaired", f"The file was damaged; {counted(self.recovered, 'page')} {were} recovered")
 
 
 def counted(items: int | Sequence[object], noun: str) -> str:

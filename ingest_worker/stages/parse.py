@@ -46,6 +46,15 @@ class Reader(StrEnum):
     NOBODY = "nobody"
 
 
+class Problem(StrEnum):
+    """Why a page was left out, though a reader may well have made something of it."""
+
+    TOO_LARGE = "too_large"
+    TIMED_OUT = "timed_out"
+    CRASHED = "crashed"
+    OUT_OF_MEMORY = "out_of_memory"
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """A page, and who read it. ``fell_back`` says that the engine's own reader of the page tried it and failed."""
@@ -53,7 +62,12 @@ class Reading:
     page: Page
     reader: Reader
     fell_back: bool = False
-    too_large: bool = False
+    problem: Problem | None = None
+
+    @classmethod
+    def left_out(cls, number: int, problem: Problem) -> Reading:
+        """A page without its text, for this reason."""
+        return cls(Page(number, ""), Reader.NOBODY, problem=problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +94,16 @@ class Document:
         return self._plumber.repaired
 
     def reading(self, number: int) -> Reading:
-        """The page ``number``, from 1. A page that nobody can read has an empty text."""
+        """The page ``number``, from 1. A page that nobody can read has an empty text.
+
+        Raises `MemoryError`: what is left after one is for the caller to judge, not for the other reader to find out.
+        """
         failed = False
         for reader in self._readers(number):
             try:
                 text = self._text(number, reader)
+            except MemoryError:
+                raise
             except Exception as error:  # noqa: BLE001 - pdfminer raises anything at all on strange bytes
                 log.debug("page.reader_failed", page=number, reader=reader, error=repr(error))
                 failed = True
@@ -92,7 +111,7 @@ class Document:
             if text is None:
                 continue
             if len(text) > self._page_characters:
-                return Reading(Page(number, ""), Reader.NOBODY, too_large=True)
+                return Reading.left_out(number, Problem.TOO_LARGE)
             return Reading(_page(number, text), reader, failed)
         return Reading(Page(number, ""), Reader.NOBODY, failed)
 

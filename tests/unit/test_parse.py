@@ -8,10 +8,9 @@ import pypdfium2 as pdfium
 import pytest
 
 from ingest_worker.stages import parse as parsing
-from ingest_worker.stages.findings import MAX_PAGES_NAMED, Findings
-from ingest_worker.stages.parse import Limits, Reader, Reading, opened
+from ingest_worker.stages.findings import Findings
+from ingest_worker.stages.parse import Limits, Reader, opened
 from shared.config import Engine
-from shared.documents import Page
 from shared.errors import Encrypted, TooManyPages, Unreadable
 from tests import pdfs
 
@@ -29,8 +28,9 @@ def parse(tmp_path):
             readings = [document.reading(number) for number in range(1, document.page_count + 1)]
         for reading in readings:
             findings.note(reading)
+        findings.repaired = document.repaired
         assert document.page_count == len(readings)
-        return [reading.page for reading in readings], findings.warnings(repaired=document.repaired)
+        return [reading.page for reading in readings], findings.warnings()
 
     return parse
 
@@ -112,16 +112,6 @@ def test_some_pages_without_text_are_named(parse):
     pages, warnings = parse(pdfs.partly_scanned(4, text_on=3))
     assert pages[2].text == "The only words."
     assert [(warning.code, warning.pages) for warning in warnings] == [("pages_without_text", (1, 2, 4))]
-
-
-def test_a_warning_names_a_bounded_number_of_pages():
-    """The message still counts all of them."""
-    findings = Findings()
-    for number in range(1, 10_001):
-        findings.note(Reading(Page(number, ""), Reader.NOBODY, fell_back=True))
-    (warning,) = findings.warnings(repaired=False)
-    assert warning.pages == tuple(range(1, MAX_PAGES_NAMED + 1))
-    assert warning.message == "10000 pages could not be read; the first 100 are listed"
 
 
 def test_text_holds_nothing_that_cannot_be_stored(monkeypatch, parse):

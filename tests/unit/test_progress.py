@@ -58,7 +58,6 @@ def test_a_report_says_where_the_stage_stands(progress, recorder, clock):
         "progress": 27.0,
         "stage": Stage(150, 500, "pages"),
         "eta_seconds": 35.0,
-        "warnings": None,
     }
 
 

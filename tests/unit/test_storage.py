@@ -52,7 +52,7 @@ def test_two_writers_of_one_path_do_not_disturb_each_other(tmp_path):
 
 def test_removing_a_document_removes_everything_of_it_and_nothing_else(storage):
     """One call; and once more does no harm."""
-    for path in (source_path("d"), pages_path("d"), text_path("d"), chunks_path("d"), source_path("e")):
+    for path in (source_path("d"), pages_path("d", 1, "1.2"), text_path("d"), chunks_path("d"), source_path("e")):
         with storage.writing(path) as file:
             file.write(b"x")
     storage.remove("d")

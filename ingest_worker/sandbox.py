@@ -1,0 +1,200 @@
+"""The pages of a PDF, read in a process of its own: a file is untrusted bytes, and only a kill bounds what it costs.
+
+Whatever the file does there (loops, takes memory without end, brings down a library) costs one page, which is left out
+and named; the next page is read by a fresh process. Nothing is kept between pages but what makes the next one faster.
+
+A page that crashed the process is tried once more: the kernel, short of memory, or an operator may have hit it by
+chance. One that took too long or too much memory is not: it would again.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import structlog
+
+from ingest_worker.child import Child, Died
+from ingest_worker.stages import parse
+from ingest_worker.stages.parse import Problem, Reader, Reading
+from shared.config import Engine
+from shared.documents import Page
+from shared.errors import DocumentError, Unreadable
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+#: The caller hears of every slice of waiting.
+SLICE_SECONDS = 0.25
+
+#: Made beforehand, as nothing can be made any more by then.
+_OUT_OF_MEMORY = b'{"lost":"out_of_memory"}\n'
+
+_ERRORS = {kind.code: kind for kind in DocumentError.__subclasses__()}
+
+
+@dataclass(frozen=True, slots=True)
+class Walls:
+    """What a page may cost. ``address_space_bytes`` holds for all of the process, and for Linux only."""
+
+    page_seconds: float
+    address_space_bytes: int
+
+
+class _Lost(Exception):
+    """There will be no answer."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class Sandbox:
+    """A PDF that is open in another process. ``page_count`` and ``repaired`` are those of `parse.Document`.
+
+    ``tick`` is called about every quarter of a second while pages are awaited; what it raises comes out of whatever was
+    called, and the process is gone by then. ``peak_bytes`` is the most memory that a process which has ended ever held.
+    Raises what `parse.opened` raises, and `Unreadable` when the file can't be opened within the walls.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        engine: Engine,
+        limits: parse.Limits,
+        password: str | None,
+        *,
+        walls: Walls,
+        tick: Callable[[], None],
+    ) -> None:
+        self.repaired = False
+        self.peak_bytes = 0
+        self._work = partial(_serve, path, engine, limits, password)
+        self._walls = walls
+        self._tick = tick
+        self._tick_due = time.monotonic() + SLICE_SECONDS
+        self._child: Child | None = None
+        self.page_count = self._open()
+
+    def reading(self, number: int) -> Reading:
+        """The page ``number``, from 1. One that can't be read within the walls is left out."""
+        try:
+            return self._again_after({Problem.CRASHED}, partial(self._read, number))
+        except _Lost as lost:
+            return Reading.left_out(number, lost.problem)
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        if self._child:
+            child, self._child = self._child, None
+            ended = child.end()
+            self.peak_bytes = max(self.peak_bytes, ended.peak_bytes)
+            log.debug("sandbox.child_ended", pid=child.pid, code=ended.code, peak_bytes=ended.peak_bytes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self, number: int) -> Reading:
+        if not self._child:
+            self._open()
+        values = self._ask(b"%d" % number)
+        self.repaired |= values["repaired"]
+        problem = values["problem"]
+        page = Page(number, values["text"])
+        return Reading(page, Reader(values["reader"]), values["fell_back"], Problem(problem) if problem else None)
+
+    def _open(self) -> int:
+        try:
+            return self._again_after({Problem.CRASHED, Problem.TIMED_OUT}, self._start)
+        except _Lost as lost:
+            raise Unreadable("The file could not be opened: that took too much time or memory.") from lost
+
+    def _start(self) -> int:
+        self._child = Child(self._work, self._walls.address_space_bytes)
+        return int(self._ask(None)["page_count"])
+
+    def _again_after(self, problems: set[Problem], attempt: Callable[[], T]) -> T:
+        try:
+            return attempt()
+        except _Lost as lost:
+            if lost.problem not in problems:
+                raise
+        return attempt()
+
+    def _ask(self, request: bytes | None) -> dict[str, Any]:
+        """What the process answers, or what it says first of all. When there is no answer the process is gone."""
+        try:
+            return _understood(self._awaited(request))
+        except Died as died:
+            self.close()
+            raise _Lost(Problem.CRASHED) from died
+        except BaseException:
+            self.close()
+            raise
+
+    def _awaited(self, request: bytes | None) -> bytes:
+        child = self._child
+        if not child:
+            raise Died
+        if request:
+            child.send(request)
+        deadline = time.monotonic() + self._walls.page_seconds
+        while (now := time.monotonic()) < deadline:
+            if now >= self._tick_due:
+                self._tick()
+                self._tick_due = now + SLICE_SECONDS
+            if answer := child.receive(min(SLICE_SECONDS, deadline - now)):
+                return answer
+        raise _Lost(Problem.TIMED_OUT)
+
+
+def _understood(answer: bytes) -> dict[str, Any]:
+    match json.loads(answer):
+        case {"lost": problem}:
+            raise _Lost(Problem(problem))
+        case {"error": code, "detail": detail}:
+            raise _ERRORS[code](detail)
+        case {"fault": message}:
+            raise OSError(message)
+        case values:
+            return dict(values)
+
+
+def _serve(path: Path, engine: Engine, limits: parse.Limits, password: str | None, line: socket.socket) -> None:
+    """What the process does: it opens the file, and then answers each number with that page."""
+    try:
+        with parse.opened(path, engine, limits, password) as document:
+            _say(line, page_count=document.page_count)
+            for request in line.makefile("rb"):
+                reading = document.reading(int(request))
+                _say(
+                    line,
+                    text=reading.page.text,
+                    reader=reading.reader,
+                    fell_back=reading.fell_back,
+                    problem=reading.problem,
+                    repaired=document.repaired,
+                )
+    except MemoryError:
+        line.sendall(_OUT_OF_MEMORY)
+    except DocumentError as error:
+        _say(line, error=error.code, detail=error.detail)
+    except OSError as error:  # the disk's fault, not the document's
+        _say(line, fault=repr(error))
+
+
+def _say(line: socket.socket, **values: object) -> None:
+    line.sendall(json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
