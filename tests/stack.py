@@ -228,6 +228,11 @@ class Stack:
         return Process(name, command, self.environment, self.folder / f"{name}.log")
 
     @property
+    def environment_of_ours(self) -> dict[str, str]:
+        """The settings alone."""
+        return {name: value for name, value in self.environment.items() if name.startswith("INGEST_")}
+
+    @property
     def urls(self) -> list[str]:
         return [node.url for node in self.web]
 
@@ -241,7 +246,7 @@ class Stack:
 
     def open_store(self) -> Store:
         """The record that the processes share; whoever opens it closes it."""
-        settings = Settings.from_environment({k: v for k, v in self.environment.items() if k.startswith("INGEST_")})
+        settings = Settings.from_environment(self.environment_of_ours)
         return Store(connections.patient_client(settings), settings)
 
     def redis(self) -> redis.Redis:
