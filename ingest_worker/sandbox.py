@@ -43,7 +43,10 @@ _ERRORS = {kind.code: kind for kind in DocumentError.__subclasses__()}
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """What a page may cost. ``address_space_bytes`` holds for all of the process, and for Linux only."""
+    """What a page may cost. ``address_space_bytes`` holds on Linux only, and for all of the process.
+
+    So what it inherits counts, 134 MB from a child of the pool; to read ordinary pages takes some 80 MB more.
+    """
 
     page_seconds: float
     address_space_bytes: int

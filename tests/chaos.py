@@ -325,8 +325,8 @@ def _spread(seconds: list[float]) -> str:
 def main() -> int:
     """The run of ``make chaos``. The exit status says whether anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, default=Plan.documents)
-    parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--documents", type=int, default=Plan().documents)
+    parser.add_argument("--seed", type=int, default=Plan().seed)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ingest-chaos-") as folder:
         report = run(Plan(documents=options.documents, seed=options.seed), Path(folder))

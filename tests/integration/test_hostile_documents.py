@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import time
 
+import psutil
 import pytest
 
 from ingest_worker.sandbox import Sandbox, Walls
 from ingest_worker.stages.findings import Findings
-from ingest_worker.stages.parse import Limits, Reading
+from ingest_worker.stages.parse import Limits, Problem, Reading
 from shared.config import Engine
 from shared.errors import DocumentError, TooManyPages, Unreadable
 from shared.protocol import Notice
 from tests import pdfs
 
 LIMITS = Limits(pages=1000, page_characters=200_000)
-WALLS = Walls(page_seconds=3, address_space_bytes=512 << 20)
+PAGE_SECONDS = 3
 
 #: Whatever a file does: two tries at a page, and the other pages.
 BOUND_SECONDS = 60
+
+LEFT_OUT = {f"page_{problem}" for problem in Problem}
 
 every_engine = pytest.mark.parametrize("engine", list(Engine))
 
@@ -30,15 +33,17 @@ def read(tmp_path):
     def read(pdf: bytes, engine: Engine) -> tuple[list[Reading], tuple[Notice, ...]]:
         path = tmp_path / "file.pdf"
         path.write_bytes(pdf)
+        inherited = psutil.Process().memory_info().vms
+        walls = Walls(PAGE_SECONDS, inherited + (400 << 20))
         findings = Findings()
         began = time.monotonic()
-        with Sandbox(path, engine, LIMITS, None, walls=WALLS, tick=lambda: None) as document:
+        with Sandbox(path, engine, LIMITS, None, walls=walls, tick=lambda: None) as document:
             readings = [document.reading(number) for number in range(1, document.page_count + 1)]
             findings.repaired = document.repaired
         for reading in readings:
             findings.note(reading)
         assert time.monotonic() - began < BOUND_SECONDS
-        assert 0 < document.peak_bytes < WALLS.address_space_bytes
+        assert 0 < document.peak_bytes < walls.address_space_bytes
         return readings, findings.warnings()
 
     return read
@@ -60,7 +65,7 @@ def test_a_bomb_costs_the_page_it_is_on(read, engine, make):
     readings, warnings = read(make(), engine)
     assert [reading.page.text for reading in readings] == ["Page 1: harmless", "", "Page 3: harmless"]
     (warning,) = warnings
-    assert warning.code in {"page_too_large", "page_timed_out", "page_out_of_memory", "page_crashed"}
+    assert warning.code in LEFT_OUT
     assert warning.pages == (2,)
 
 
@@ -69,8 +74,9 @@ def test_arrays_within_arrays_do_not_hold_up_the_other_pages(read, engine):
     """PDFium passes over them; pdfplumber, which does not, is stopped."""
     readings, warnings = read(pdfs.nested_arrays(3, bomb=2, depth=1_000_000), engine)
     assert [reading.page.text for reading in readings] == ["Page 1: harmless", "", "Page 3: harmless"]
-    expected = "page_timed_out" if engine is Engine.PDFPLUMBER else "pages_without_text"
-    assert [(warning.code, warning.pages) for warning in warnings] == [(expected, (2,))]
+    (warning,) = warnings
+    assert warning.code in (LEFT_OUT if engine is Engine.PDFPLUMBER else {"pages_without_text"})
+    assert warning.pages == (2,)
 
 
 @every_engine
