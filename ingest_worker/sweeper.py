@@ -10,7 +10,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -19,23 +20,32 @@ import redis
 import structlog
 from celery import Celery, bootsteps
 
+from ingest_worker.forecast import Prospect, Rate, prospects, worth_telling
+from ingest_worker.stages.findings import counted
 from shared import connections, keys, task_names
-from shared.broker import hint
+from shared.broker import hint, send
 from shared.config import Settings
 from shared.connections import translated
-from shared.errors import AlreadyFinished, StoreUnavailable, UnknownIngestion
+from shared.errors import AlreadyFinished, Refused, StoreUnavailable, UnknownIngestion
+from shared.jobs import Status
 from shared.store import Store
-from shared.worklist import Worklist
+from shared.worklist import Queued, Worklist
 
 log = structlog.get_logger(__name__)
 
-SWEEP_SECONDS = 1.0
+SWEEP_SECONDS = 0.5
 
 #: The lock outlives its holder by no more than this.
-LOCK_SECONDS = 3.0
+LOCK_SECONDS = 2.0
 
 #: So many documents are looked over in each sweep, beside those in hand, until all have been.
 AUDITED_PER_SWEEP = 100
+
+#: So many documents that wait are told of their place in the queue.
+MOST_TOLD = 200
+
+#: While there is something to remove, a worker is asked to at most this often.
+EXPIRE_SECONDS = 30.0
 
 #: No more messages than this wait in the queue on the sweeper's account.
 MOST_HINTS = 64
@@ -44,8 +54,11 @@ MOST_HINTS = 64
 class Sweeper:
     """One sweep at a time; whoever calls `sweep` is the only one, if the lock says so."""
 
-    def __init__(self, app: Celery, client: redis.Redis, settings: Settings) -> None:
+    def __init__(
+        self, app: Celery, client: redis.Redis, settings: Settings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._app = app
+        self._clock = clock
         self._redis = client
         self._settings = settings
         self._worklist = Worklist(client, settings)
@@ -53,19 +66,26 @@ class Sweeper:
         self._name = f"{socket.gethostname()}.{os.getpid()}"
         self._audit: Iterator[str] = iter(())
         self._may_take_back_at = 0.0
+        self._expire_at = 0.0
+        self._rate = Rate()
 
     def sweep(self) -> None:
         """Look over what is in hand and some of the rest, and call for workers. Raises `StoreUnavailable`."""
         if not self._holds_lock():
             return
-        if time.monotonic() >= self._may_take_back_at:
+        if self._clock() >= self._may_take_back_at:
             for document_id in {*self._worklist.in_hand(), *self._next_to_audit()}:
                 self._look_over(document_id)
-        self._call_workers()
+        self._tell_the_waiting()
+        try:
+            self._call_workers()
+            self._expire()
+        except StoreUnavailable as error:  # the broker's trouble is no reason to look after nothing
+            log.debug("workers.not_called", reason=error.detail)
 
     def pause(self) -> None:
         """Redis was away: no lease could be renewed, so none is taken back until its holder has had the time to."""
-        self._may_take_back_at = time.monotonic() + self._settings.lease_seconds
+        self._may_take_back_at = self._clock() + self._settings.lease_seconds
 
     def _holds_lock(self) -> bool:
         with translated():
@@ -98,15 +118,45 @@ class Sweeper:
         for _ in range(wanted - self._hints_waiting() if wanted else 0):
             hint(self._app)
 
+    def _expire(self) -> None:
+        """Have a worker remove what is over: files and rows are no business of this process."""
+        if self._clock() < self._expire_at or not self._store.expired(1):
+            return
+        self._expire_at = self._clock() + EXPIRE_SECONDS
+        send(self._app, task_names.EXPIRE)
+
+    def _tell_the_waiting(self) -> None:
+        self._rate.see(self._clock(), self._worklist.served_bytes())
+        queue = self._worklist.queue(MOST_TOLD)
+        if not queue:
+            return
+        sizes = [document.size_bytes for document in queue]
+        ahead = self._worklist.left_bytes(MOST_TOLD)
+        for document, now in zip(queue, prospects(sizes, ahead, self._rate.bytes_per_second), strict=True):
+            told = Prospect(document.position or 0, document.eta_seconds)
+            if worth_telling(told, now):
+                self._tell(document, now)
+
+    def _tell(self, document: Queued, prospect: Prospect) -> None:
+        ahead = prospect.position - 1
+        with suppress(Refused, UnknownIngestion):  # a worker has just begun with it
+            self._store.record(
+                document.document_id,
+                document.attempt,
+                Status.PENDING,
+                f"Waiting for a worker, {counted(ahead, 'document')} ahead" if ahead else "Waiting for a worker",
+                queue_position=prospect.position,
+                eta_seconds=prospect.eta_seconds,
+            )
+
     def _hints_waiting(self) -> int:
+        # Not `passive`: kombu then looks for the queue under a name without its prefix, and never finds it.
         try:
             with self._app.connection_or_acquire() as connection:
-                queue: Any = connection.default_channel.queue_declare(task_names.QUEUE, passive=True)
-        except kombu.exceptions.ChannelError:
-            return 0  # nobody has made the queue yet
+                queue: Any = self._app.amqp.queues[task_names.QUEUE].bind(connection.default_channel)
+                return int(queue.queue_declare().message_count)
         except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
             raise StoreUnavailable("The broker can't be reached.") from error
-        return int(queue.message_count)
 
 
 class _Thread:

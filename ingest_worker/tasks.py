@@ -33,6 +33,9 @@ INTERNAL_ERROR = Failure(IngestError.code, "Something went wrong on our side whi
 #: After so long a task ends and a new message takes its place, so that Celery can recycle or stop its children.
 QUANTUM_SECONDS = 10.0
 
+#: So many names are fetched together.
+EXPIRED_AT_A_TIME = 100
+
 
 class Hand:
     """What a task does, in a child of the pool."""
@@ -115,6 +118,23 @@ def register(app: Celery, bench: Workbench, drain: Drain) -> None:
     @app.task(name=task_names.WORK, shared=False)  # by default every Celery application of the process gets it
     def work() -> None:
         hand.work()
+
+    @app.task(name=task_names.EXPIRE, shared=False)
+    def expire() -> None:
+        expire_documents(bench)
+
+
+def expire_documents(bench: Workbench) -> None:
+    """Remove the documents whose retention is over: files and rows first, so that none is left without its record."""
+    try:
+        while over := bench.store.expired(EXPIRED_AT_A_TIME):
+            for document_id in over:
+                bench.storage.remove(document_id)
+                bench.table.remove(document_id)
+                bench.store.delete(document_id)
+                log.info("document.expired", id=document_id)
+    except StoreUnavailable as error:
+        log.warning("expiry.put_down", reason=error.detail)
 
 
 def _fail(job: Job, failure: Failure) -> bool:

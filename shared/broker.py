@@ -63,7 +63,12 @@ def _transport_options(broker_url: str) -> dict[str, object]:
 
 def hint(app: Celery, *, retry: bool = True) -> None:
     """Let some worker know that there is work. Raises `StoreUnavailable` when the broker can't be reached."""
+    send(app, task_names.WORK, retry=retry)
+
+
+def send(app: Celery, name: str, *, retry: bool = True) -> None:
+    """Have some worker run the task ``name``. Raises `StoreUnavailable` when the broker can't be reached."""
     try:
-        app.send_task(task_names.WORK, retry=retry)
+        app.send_task(name, retry=retry)
     except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
         raise StoreUnavailable("The broker can't be reached.") from error

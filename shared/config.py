@@ -72,7 +72,7 @@ class Settings(BaseModel):
     chunk_size: int = Field(1000, ge=50, le=100_000, description="Target size of a chunk, in characters.")
     chunk_overlap: int = Field(100, ge=0, description="Characters that a chunk repeats from the one before.")
     retention_seconds: int = Field(
-        7 * 24 * 3600, gt=0, description="How long the record of a document lives after its last event."
+        7 * 24 * 3600, gt=0, description="A finished document is removed after this, with its file, text and chunks."
     )
 
     lease_seconds: float = Field(

@@ -24,8 +24,8 @@ from shared.protocol import Failure, Notice, Seq, Stage, State, encode_fields, j
 
 Clock = Callable[[], datetime]
 
-#: The keys of a finished document outlive its retention by so much.
-EXPIRY_MARGIN_SECONDS = 3600
+#: The keys of a finished document outlive its retention by so much, so that its files and rows are removed first.
+EXPIRY_MARGIN_SECONDS = 24 * 3600
 
 _REFUSALS: dict[bytes, type[Refused]] = {
     b"stale_attempt": StaleAttempt,
@@ -71,9 +71,10 @@ class Store:
         self._redis = client
         self._clock = clock
         self._history_events = settings.history_events
-        # The sweeper removes a document at the end of its retention, with its files and rows; this is for the case
-        # that none sweeps.
-        self._retention_ms = (settings.retention_seconds + EXPIRY_MARGIN_SECONDS) * 1000
+        self._kept_ms = settings.retention_seconds * 1000
+        # A worker removes a document at the end of its retention, with its files and rows; the margin is for the case
+        # that none runs then.
+        self._expiry_ms = (settings.retention_seconds + EXPIRY_MARGIN_SECONDS) * 1000
         self._create = client.register_script(scripts.load(scripts.CREATE_JOB))
         self._record = client.register_script(scripts.load(scripts.RECORD_EVENT))
         self._begin = client.register_script(scripts.load(scripts.BEGIN_ATTEMPT))
@@ -176,6 +177,7 @@ class Store:
             ]
             code, payload = self._begin(keys=keys.of_document(document_id), args=args)
             if code == b"recorded":
+                self._enrol(document_id, now)  # whoever recorded the end may have struck it off after the first time
                 self._redis.zadd(keys.READY, {document_id: turn})
         return _outcome(code, payload, f"{document_id} is not one that can be tried again.")
 
@@ -190,7 +192,7 @@ class Store:
                     *held,
                     listed(sources_of(status)),
                     self._history_events,
-                    self._retention_ms,
+                    self._expiry_ms,
                     listed(FINAL),
                     listed(RETRYABLE),
                     *_flat(changes),
@@ -200,13 +202,24 @@ class Store:
                 self.retire(document_id)
         return _outcome(code, payload, f"{document_id}: attempt {attempt} may not report {status} any more.")
 
+    def expired(self, most: int) -> list[str]:
+        """Documents whose retention is over, the oldest first."""
+        until_ms = round(self._clock().timestamp() * 1000) - self._kept_ms
+        with translated():
+            found = cast("list[bytes]", self._redis.zrangebyscore(keys.FINISHED, "-inf", until_ms, start=0, num=most))
+        return [name.decode() for name in found]
+
     def retire(self, document_id: str) -> None:
         """Enter a document that is final where those are found, and strike it off elsewhere."""
-        with translated(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.zadd(keys.FINISHED, {document_id: round(self._clock().timestamp() * 1000)})
-            for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED):
-                pipe.zrem(key, document_id)
-            pipe.execute()
+        with translated():
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.zadd(keys.FINISHED, {document_id: round(self._clock().timestamp() * 1000)})
+                for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED):
+                    pipe.zrem(key, document_id)
+                pipe.hget(keys.state(document_id), "status")
+                status = pipe.execute()[-1]
+            if status and Status(json.loads(status)) not in FINAL:  # somebody has begun the next attempt meanwhile
+                self._redis.zadd(keys.READY, {document_id: self._enrol(document_id, self._clock())})
 
     def state(self, document_id: str) -> State:
         """The present state. Raises `UnknownIngestion`."""

@@ -97,6 +97,17 @@ class Overview:
     oldest_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A document that waits for a worker, and what it was told last: its place, from 1, and the seconds to its end."""
+
+    document_id: str
+    attempt: int
+    size_bytes: int
+    position: int | None
+    eta_seconds: float | None
+
+
 class Worklist:
     """The work on all documents, in Redis. Every method raises `StoreUnavailable` when Redis can't be reached."""
 
@@ -266,6 +277,43 @@ class Worklist:
             for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED):
                 pipe.zrem(key, document_id)
             pipe.execute()
+
+    def queue(self, most: int) -> list[Queued]:
+        """The first documents that wait for a worker, in the order in which they came."""
+        fields = ("status", "attempt", "queue_position", "eta_seconds")
+        with translated():
+            names = self._names(keys.QUEUED, 0, most)
+            with self._redis.pipeline(transaction=False) as pipe:
+                for document_id in names:
+                    pipe.hmget(keys.state(document_id), fields)
+                    pipe.hget(keys.source(document_id), "size_bytes")
+                replies = pipe.execute()
+        queue = []
+        for document_id, state, size in zip(names, replies[::2], replies[1::2], strict=True):
+            if None in state or size is None:
+                continue  # it has gone meanwhile
+            status, attempt, position, eta = map(json.loads, state)
+            if status == Status.PENDING:
+                queue.append(Queued(document_id, attempt, int(size), position, eta))
+        return queue
+
+    def left_bytes(self, most: int) -> int:
+        """How many bytes are left to parse of the first ``most`` documents that are worked on, about."""
+        with translated():
+            names = set(self._names(keys.ACTIVE, 0, most)) - set(self._names(keys.QUEUED, 0, most))
+            with self._redis.pipeline(transaction=False) as pipe:
+                for document_id in names:
+                    pipe.hget(keys.state(document_id), "progress")
+                    pipe.hget(keys.source(document_id), "size_bytes")
+                replies = pipe.execute()
+        _, parsed_percent = STRETCH[Status.PARSING]
+        shares = (max(0.0, 1 - float(progress or 0) / parsed_percent) for progress in replies[::2])
+        return round(sum(share * int(size or 0) for share, size in zip(shares, replies[1::2], strict=True)))
+
+    def served_bytes(self) -> int:
+        """How many bytes of documents have been parsed, ever."""
+        with translated():
+            return int(cast("bytes", self._redis.get(keys.SERVED)) or 0)
 
     def overview(self) -> Overview:
         """How much there is to do."""

@@ -227,13 +227,13 @@ def _flush(stack: Stack, report: Report, _watch: Watch) -> None:
 
 def _kill(stack: Stack, chance: random.Random, report: Report) -> None:
     """SIGKILL to some child of some worker, or to a whole worker, which is started again."""
-    worker = chance.choice(stack.workers)
-    children = _descendants(worker)
+    children = [child for worker in stack.workers for child in _descendants(worker)]
     if children and chance.random() < 0.7:
         with suppress(psutil.NoSuchProcess):
             chance.choice(children).kill()
         report.children_killed += 1
         return
+    worker = chance.choice(stack.workers)
     worker.kill()
     worker.start()
     report.trees_killed += 1

@@ -224,7 +224,14 @@ class Stack:
 
     def _make_worker(self, name: str, concurrency: int) -> Process:
         command = [sys.executable, "-m", "celery", "-A", "ingest_worker.main", "worker", "--loglevel", "INFO"]
-        command += ["--concurrency", str(concurrency), "--hostname", f"{name}@%h"]
+        command += [
+            "--concurrency",
+            str(concurrency),
+            "--hostname",
+            f"{name}@%h",
+            "--without-gossip",
+            "--without-mingle",
+        ]
         return Process(name, command, self.environment, self.folder / f"{name}.log")
 
     @property

@@ -1,0 +1,192 @@
+"""The sweeper on a real Valkey, one sweep after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from ingest_worker.sweeper import Sweeper
+from ingest_worker.tasks import expire_documents
+from ingest_worker.workbench import Workbench
+from shared import connections, keys, task_names
+from shared.broker import make_celery
+from shared.documents import Chunk
+from shared.errors import UnknownIngestion
+from shared.jobs import Status
+from shared.parts import PLAN, pages
+from shared.protocol import Failure
+from shared.store import Store, utc_now
+from shared.worklist import Plan, Worklist
+from tests.awaiting import wait_until
+from tests.records import SOURCE
+
+
+@pytest.fixture
+def settings(settings):
+    """Leases that end soon."""
+    return settings.model_copy(update={"lease_seconds": 0.5, "max_parts_in_flight": 4})
+
+
+@pytest.fixture
+def app(settings, client) -> Iterator:
+    with make_celery(settings) as app:
+        yield app
+
+
+@pytest.fixture
+def sweeper(app, client, settings) -> Sweeper:
+    return Sweeper(app, client, settings)
+
+
+@pytest.fixture
+def worklist(client, settings) -> Worklist:
+    return Worklist(client, settings)
+
+
+def sent(client) -> int:
+    return client.llen(keys.BROKER_PREFIX + task_names.QUEUE)
+
+
+def test_it_calls_a_worker_for_each_part_that_may_be_claimed(sweeper, store, worklist, client):
+    """And not again for those that have been called for; a flushed queue is filled again."""
+    store.create("d", SOURCE)
+    sweeper.sweep()
+    assert sent(client) == 1
+    worklist.settle(worklist.claim(), rest=[pages(n, n) for n in range(1, 10)], plan=Plan(9, 0, "pages"))
+    sweeper.sweep()
+    sweeper.sweep()
+    assert sent(client) == 4
+    client.delete(keys.BROKER_PREFIX + task_names.QUEUE)
+    sweeper.sweep()
+    assert sent(client) == 4
+
+
+def test_it_sends_nothing_when_there_is_nothing_to_do(sweeper, client):
+    """An idle service is quiet."""
+    sweeper.sweep()
+    assert sent(client) == 0
+
+
+def test_it_takes_back_what_a_lost_worker_had(sweeper, store, worklist):
+    """And what is final by then it strikes off."""
+    store.create("d", SOURCE)
+    store.create("e", SOURCE)
+    worklist.claim()
+    other = worklist.claim()
+    store.record("e", 1, Status.CANCELLED, "Cancelled")
+
+    def taken_back() -> bool:
+        sweeper.sweep()
+        return store.state("d").message.startswith("Worker lost")
+
+    wait_until(taken_back, what="the end of the lease")
+    again = worklist.claim()
+    assert (again.document_id, again.part, again.lost) == ("d", PLAN, 1)
+    assert other.document_id == "e"
+    assert worklist.claim() is None
+
+
+def test_after_an_outage_nobody_is_taken_for_lost_at_once(sweeper, store, worklist, settings):
+    """No lease could be renewed meanwhile: its holder has the time of a lease to do so."""
+    store.create("d", SOURCE)
+    claim = worklist.claim()
+    wait_until(lambda: worklist._redis.zscore(keys.running("d"), "plan") / 1000 < utc_now().timestamp())
+    sweeper.pause()
+    sweeper.sweep()
+    worklist.renew(claim)
+    assert worklist.in_hand() == ["d"]
+    assert store.state("d").message == "Waiting for a worker"
+
+
+def test_one_sweeps_at_a_time(sweeper, app, settings, store, client):
+    """The second does nothing as long as the first sweeps, and takes over when it is gone."""
+    other = Sweeper(app, connections.patient_client(settings), settings)
+    other._name = "another"
+    sweeper.sweep()
+    store.create("d", SOURCE)
+    other.sweep()
+    assert sent(client) == 0
+    client.delete(keys.SWEEPING)
+    other.sweep()
+    assert sent(client) == 1
+
+
+def test_whatever_leads_to_a_document_is_mended_in_time(sweeper, store, worklist, client):
+    """Names in the sorted sets that are missing, or that lead to what is final or gone."""
+    store.create("lost", SOURCE)
+    store.create("over", SOURCE)
+    store.record("over", 1, Status.CANCELLED, "Cancelled")
+    client.delete(keys.READY, keys.LEASED, keys.FINISHED)
+    client.zadd(keys.ACTIVE, {"over": 1, "never": 1})
+    client.zadd(keys.READY, {"over": 1, "never": 1})
+
+    def mended() -> bool:
+        sweeper.sweep()
+        return client.zrange(keys.ACTIVE, 0, -1) == [b"lost"]
+
+    wait_until(mended, what="a full audit")
+    assert client.zrange(keys.READY, 0, -1) == [b"lost"]
+    assert client.zrange(keys.FINISHED, 0, -1) == [b"over"]
+    assert worklist.claim().document_id == "lost"
+
+
+def test_who_waits_is_told_the_place_in_the_queue(sweeper, store, worklist):
+    """From 1; it moves up when one before has begun, and has none when its own turn has come."""
+    for name in ("a", "b", "c"):
+        store.create(name, SOURCE)
+    sweeper.sweep()
+    assert [store.state(name).queue_position for name in "abc"] == [1, 2, 3]
+    assert store.state("c").message == "Waiting for a worker, 2 documents ahead"
+    before = store.state("c").seq
+    sweeper.sweep()
+    assert store.state("c").seq == before
+
+    claim = worklist.claim()
+    store.record("a", 1, Status.PARSING, "Opening the file", progress=0, held=claim.held)
+    sweeper.sweep()
+    assert [store.state(name).queue_position for name in "abc"] == [None, 1, 2]
+
+
+def test_who_waits_is_told_the_time_when_there_is_a_rate(app, settings, store, client):
+    """What is ahead and the document itself, at the rate of all workers."""
+    now = [0.0]
+    sweeper = Sweeper(app, client, settings, clock=lambda: now[0])
+    store.create("a", SOURCE)
+    sweeper.sweep()
+    assert store.state("a").eta_seconds is None
+    now[0] = 10.0
+    client.incrby(keys.SERVED, SOURCE.size_bytes)
+    sweeper.sweep()
+    assert store.state("a").eta_seconds == 10.0
+
+
+def test_what_is_over_is_removed_with_all_that_is_stored(app, client, settings, store):
+    """Record, files and rows of a document whose retention has ended, and of no other."""
+    bench = Workbench(settings)
+    bench.store = store
+    early = Store(client, settings, lambda: utc_now() - timedelta(seconds=settings.retention_seconds + 1))
+    chunk = Chunk("c", 0, "text", 1, 1, 0, 4)
+    for name, then in (("old", early), ("new", store), ("waiting", early)):
+        then.create(name, SOURCE)
+        bench.table.replace(name, [chunk])
+        with bench.storage.writing(f"{name}/source") as file:
+            file.write(b"%PDF")
+        if name != "waiting":
+            then.record(name, 1, Status.FAILED, "No.", error=Failure("unreadable", "No."))
+
+    Sweeper(app, client, settings).sweep()
+    assert task_names.EXPIRE.encode() in b"".join(client.lrange(keys.BROKER_PREFIX + task_names.QUEUE, 0, -1))
+    expire_documents(bench)
+
+    with pytest.raises(UnknownIngestion):
+        store.state("old")
+    assert client.keys(f"{keys.state('old')}*") == []
+    assert list(bench.table.of("old")) == []
+    with pytest.raises(FileNotFoundError), bench.storage.reading("old/source"):
+        pass
+    for name in ("new", "waiting"):
+        assert store.state(name).id == name
+        assert list(bench.table.of(name)) == [chunk]
+    bench.table.close()
