@@ -38,6 +38,10 @@ class Options(TypedDict, total=False):
     engine: str
     chunk_size: int
     chunk_overlap: int
+    #: Opens an encrypted file.
+    password: str
+    #: Whether an earlier result of the same bytes with the same options will do.
+    reuse: bool
 
 
 class Client:

@@ -66,10 +66,11 @@ def delete(document_id: str) -> Response:
 
 @blueprint.post("/ingestions/<document_id>/retry")
 def retry(document_id: str) -> Response:
-    """Start over what FAILED or was CANCELLED, as the next attempt."""
-    store = services.current().store
+    """Start over what FAILED or was CANCELLED, as the next attempt; ``password`` opens an encrypted file."""
+    current = services.current()
+    password = request.form.get("password", "")
     try:
-        state = store.begin_attempt(ids.checked(document_id))
+        state = current.store.begin_attempt(ids.checked(document_id), current.seal.close(password) if password else "")
     except OutOfOrder as error:
         raise NotRetryable("Only what FAILED or was CANCELLED can be tried again.") from error
     dispatch.call_worker()

@@ -15,6 +15,7 @@ from shared import connections
 from shared.broker import make_celery
 from shared.config import Settings
 from shared.database import ChunkTable
+from shared.sealing import Seal
 from shared.storage import Storage
 from shared.store import Store
 
@@ -30,6 +31,11 @@ class Services:
     storage: Storage
     broker: Celery
     hub: Hub
+
+    @cached_property
+    def seal(self) -> Seal:
+        """Seals the passwords of encrypted files."""
+        return Seal(self.settings)
 
     @cached_property
     def chunks(self) -> ChunkTable:

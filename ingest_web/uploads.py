@@ -1,6 +1,7 @@
 """``POST /ingestions``: bytes into storage as they come, a record into Redis, a word to the workers.
 
-Either all of it has happened and the answer is 202, or nothing of it is left.
+Either all of it has happened and the answer is 202, or nothing of it is left. The same bytes with the same options as
+before get the earlier result, and the answer is 200.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import IO
 
 import structlog
@@ -16,7 +18,9 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from ingest_web import dispatch, forms, ids, media, services
 from ingest_web.forms import FileBegins, Option, Piece
 from shared.errors import EmptyFile, InvalidOption, StoreUnavailable, TooLarge, UnsupportedMediaType
-from shared.options import Options
+from shared.jobs import Status
+from shared.options import Options, Terms
+from shared.protocol import State
 from shared.storage import source_path
 from shared.store import Source
 
@@ -44,38 +48,56 @@ class Received:
 
 @blueprint.post("/ingestions")
 def create() -> Response:
-    """Take one document in. 202 with its id and links."""
+    """Take one document in. 202 with its id and links; 200 with those of an earlier one that has the same result."""
     document_id = ids.new_id()
     _refuse_announced_length()
     boundary = forms.boundary_of(request.content_type)
     services.current().store.ping()  # before a gigabyte is taken in for nothing
-    source = _store(document_id, boundary)
-    log.info("upload.accepted", id=document_id, size_bytes=source.size_bytes, sha256=source.sha256)
-    return _accepted(document_id)
-
-
-def _store(document_id: str, boundary: str) -> Source:
     storage = services.current().storage
     try:
-        received = Received()
-        path = source_path(document_id)
-        with storage.writing(path) as file:
-            _receive(received, boundary, file)
-            options = Options.from_form(received.options, services.current().settings)
-        source = Source(
-            filename=received.filename,
-            media_type=received.media_type or "",
-            size_bytes=received.size_bytes,
-            sha256=received.digest.hexdigest(),
-            path=path,
-            options=options,
-        )
-        _record(document_id, source)
+        source, terms = _store(document_id, boundary)
+        earlier = _earlier(source, terms)
+        if earlier is None:
+            _record(document_id, source)
     except BaseException:
         storage.remove(document_id)
         raise
+    if earlier is not None:
+        storage.remove(document_id)
+        log.info("upload.reused", id=earlier.id, size_bytes=source.size_bytes, sha256=source.sha256)
+        return _answer(earlier.id, earlier.status, HTTPStatus.OK)
     dispatch.call_worker()
-    return source
+    log.info("upload.accepted", id=document_id, size_bytes=source.size_bytes, sha256=source.sha256)
+    return _answer(document_id, Status.PENDING, HTTPStatus.ACCEPTED)
+
+
+def _store(document_id: str, boundary: str) -> tuple[Source, Terms]:
+    current = services.current()
+    received = Received()
+    path = source_path(document_id)
+    with current.storage.writing(path) as file:
+        _receive(received, boundary, file)
+        of_terms = {name: received.options.pop(name) for name in Terms.model_fields if name in received.options}
+        terms = Terms.from_form(of_terms, current.settings)
+        options = Options.from_form(received.options, current.settings)
+    password = terms.password.get_secret_value()
+    source = Source(
+        filename=received.filename,
+        media_type=received.media_type or "",
+        size_bytes=received.size_bytes,
+        sha256=received.digest.hexdigest(),
+        path=path,
+        options=options,
+        sealed_password=current.seal.close(password) if password else "",
+    )
+    return source, terms
+
+
+def _earlier(source: Source, terms: Terms) -> State | None:
+    # The result of a file with a password is given to nobody else: who has the bytes may not have the password.
+    if not terms.reuse or source.sealed_password:
+        return None
+    return services.current().store.earlier_result(source)
 
 
 def _receive(received: Received, boundary: str, file: IO[bytes]) -> None:
@@ -124,14 +146,14 @@ def _record(document_id: str, source: Source) -> None:
         raise
 
 
-def _accepted(document_id: str) -> Response:
+def _answer(document_id: str, status: Status, code: HTTPStatus) -> Response:
     links = {
         "status": url_for("ingestions.status", document_id=document_id),
         "stream": url_for("streams.stream_one", document_id=document_id),
         "chunks": url_for("ingestions.chunks", document_id=document_id),
     }
-    response = jsonify(id=document_id, status="PENDING", links=links)
-    response.status_code = 202
+    response = jsonify(id=document_id, status=status, links=links, reused=code is HTTPStatus.OK)
+    response.status_code = code
     response.headers["Location"] = links["status"]
     return response
 

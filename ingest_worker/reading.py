@@ -59,7 +59,7 @@ class Desk:
             path,
             source.options.engine,
             Limits(settings.max_pages, settings.max_page_characters),
-            None,
+            self._bench.seal.open(source.sealed_password) if source.sealed_password else None,
             walls=Walls(settings.page_seconds, settings.parse_address_space_bytes),
             tick=self._pass_on,
         )

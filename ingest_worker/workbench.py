@@ -13,6 +13,7 @@ import redis
 from shared import connections
 from shared.config import Settings
 from shared.database import ChunkTable
+from shared.sealing import Seal
 from shared.storage import Storage
 from shared.store import Store
 from shared.worklist import Worklist
@@ -37,6 +38,11 @@ class Workbench:
     def worklist(self) -> Worklist:
         """What there is to do."""
         return Worklist(self._redis, self.settings)
+
+    @cached_property
+    def seal(self) -> Seal:
+        """Opens the passwords of encrypted files."""
+        return Seal(self.settings)
 
     @cached_property
     def storage(self) -> Storage:

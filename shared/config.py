@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from shared.errors import SettingsError
 
@@ -46,6 +46,16 @@ class Settings(BaseModel):
     broker_url: str = Field("", description="The Celery broker. Empty: the same Redis.")
     storage_url: str = Field("", description="Any fsspec URL for uploads. Empty: `storage` under `INGEST_VAR`.")
     database_url: str = Field("", description="SQLAlchemy URL for the chunks. Empty: SQLite under `INGEST_VAR`.")
+
+    secret_key: SecretStr = Field(
+        SecretStr(""),
+        description="Seals the passwords of encrypted files; the same for all web nodes and workers. Empty: made once, "
+        "in `secret.key` under `INGEST_VAR`.",
+    )
+    reuse: bool = Field(
+        True,
+        description="The same bytes with the same options get the earlier result at once. An upload may refuse it.",
+    )
 
     max_upload_bytes: int = Field(1024**3, gt=0, description="A larger upload is refused with 413.")
     max_pages: int = Field(20_000, gt=0, description="A document of more pages is `FAILED`, code `too_many_pages`.")

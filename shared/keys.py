@@ -78,6 +78,11 @@ def of_document(document_id: str) -> list[str]:
     return [key(document_id) for key in (state, events, source, waiting, running, work, done)]
 
 
+def result(fingerprint: str) -> str:
+    """String: the id of a COMPLETED document with these bytes and options."""
+    return f"{PREFIX}result:{fingerprint}"
+
+
 def document_id_of(channel_name: str) -> str:
     """The inverse of `channel`. Raises `ValueError` for a name that is none."""
     if not (channel_name.startswith(f"{PREFIX}{{") and channel_name.endswith("}")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from shared.config import Engine, Settings
 from shared.errors import InvalidOption
@@ -37,7 +37,30 @@ class Options(BaseModel):
         try:
             return cls.model_validate({**defaults, **form})
         except ValidationError as error:
-            problem = error.errors()[0]
-            name = str(problem["loc"][0]) if problem["loc"] else ""
-            message = problem["msg"].removeprefix("Value error, ")
-            raise InvalidOption(f"{name}: {message}" if name else message, option=name or None) from error
+            raise _invalid(error) from error
+
+
+class Terms(BaseModel):
+    """How an upload is to be treated, beside `Options`: nothing of it changes the result or is kept in the clear."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Opens an encrypted file.
+    password: SecretStr = SecretStr("")
+    #: Whether an earlier result of the same bytes with the same options will do.
+    reuse: bool = True
+
+    @classmethod
+    def from_form(cls, form: Mapping[str, str], settings: Settings) -> Self:
+        """The terms that form fields make, over the settings. Raises `InvalidOption` that names the field."""
+        try:
+            return cls.model_validate({"reuse": settings.reuse, **form})
+        except ValidationError as error:
+            raise _invalid(error) from error
+
+
+def _invalid(error: ValidationError) -> InvalidOption:
+    problem = error.errors()[0]
+    name = str(problem["loc"][0]) if problem["loc"] else ""
+    message = problem["msg"].removeprefix("Value error, ")
+    return InvalidOption(f"{name}: {message}" if name else message, option=name or None)

@@ -5,6 +5,7 @@ What there is to do for a document is the business of `shared.worklist`. The clo
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,11 @@ _REFUSALS: dict[bytes, type[Refused]] = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What was uploaded: where its bytes are in storage, and how it is to be ingested."""
+    """What was uploaded: where its bytes are in storage, and how it is to be ingested.
+
+    ``sealed_password`` is what `shared.sealing.Seal` made of the password of an encrypted file, empty without one. It
+    is forgotten when the document is final.
+    """
 
     filename: str
     media_type: str
@@ -45,6 +50,12 @@ class Source:
     sha256: str
     path: str
     options: Options
+    sealed_password: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same bytes with the same options."""
+        return hashlib.sha256(f"{self.sha256}\n{self.options.model_dump_json()}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,23 +169,18 @@ class Store:
             changes["finished_at"] = now
         return self._record_changes(document_id, attempt, held or ("", ""), status, changes)
 
-    def begin_attempt(self, document_id: str) -> State:
+    def begin_attempt(self, document_id: str, sealed_password: str = "") -> State:
         """Start a document over that FAILED or was CANCELLED: PENDING again, as the next attempt.
 
-        Raises `OutOfOrder` when it is running or COMPLETED, `UnknownIngestion`.
+        A password has to be given anew. Raises `OutOfOrder` when it is running or COMPLETED, `UnknownIngestion`.
         """
         if self.state(document_id).status not in RETRYABLE:
             raise OutOfOrder(f"{document_id} is not one that can be tried again.")
         now = self._clock()
         with translated():
             turn = self._enrol(document_id, now)
-            args: list[str | int | float] = [
-                listed(RETRYABLE),
-                self._history_events,
-                turn,
-                PLAN.name,
-                *_flat(_beginning(timestamp(now))),
-            ]
+            beginning = _flat(_beginning(timestamp(now)))
+            args = [listed(RETRYABLE), str(self._history_events), str(turn), PLAN.name, sealed_password, *beginning]
             code, payload = self._begin(keys=keys.of_document(document_id), args=args)
             if code == b"recorded":
                 self._enrol(document_id, now)  # whoever recorded the end may have struck it off after the first time
@@ -238,6 +244,23 @@ class Store:
         if not stored:
             raise UnknownIngestion(f"There is no ingestion {document_id}.")
         return _source_from_hash(stored)
+
+    def remember_result(self, document_id: str, source: Source) -> None:
+        """Let `earlier_result` find this document, which is COMPLETED, as long as it is kept."""
+        with translated():
+            self._redis.set(keys.result(source.fingerprint), document_id, px=self._kept_ms)
+
+    def earlier_result(self, source: Source) -> State | None:
+        """The COMPLETED document with the same bytes and options, if there is one."""
+        with translated():
+            found = cast("bytes | None", self._redis.get(keys.result(source.fingerprint)))
+        if found is None:
+            return None
+        try:
+            state = self.state(found.decode())
+        except UnknownIngestion:
+            return None  # it was deleted
+        return state if state.status is Status.COMPLETED else None
 
     def histories(self, after: Mapping[str, Seq | None]) -> dict[str, History]:
         """Each document's state, and its stored events after a seq (None: none wanted), in one round trip."""
@@ -329,6 +352,7 @@ def _source_to_hash(source: Source) -> list[str | int]:
         "sha256", source.sha256,
         "path", source.path,
         "options", source.options.model_dump_json(),
+        "sealed_password", source.sealed_password,
     ]  # fmt: skip
 
 

@@ -215,7 +215,7 @@ class Worklist:
                 raise _refusal(code, claim)
             with self._redis.pipeline(transaction=False) as pipe:
                 if waiting:
-                    pipe.zadd(keys.READY, {claim.document_id: turn}, nx=True)
+                    pipe.zadd(keys.READY, {claim.document_id: turn})
                 pipe.incrby(keys.SERVED, served_bytes)
                 pipe.execute()
         return int(waiting)
@@ -234,7 +234,7 @@ class Worklist:
             if code in _REFUSALS:
                 raise _REFUSALS[code](f"{document_id} is not on its way.")
             if waiting:
-                self._redis.zadd(keys.READY, {document_id: turn}, nx=True)
+                self._redis.zadd(keys.READY, {document_id: turn}, nx=not lost)
             if not running and seen is not None:
                 self._strike(keys=[keys.LEASED], args=[document_id, f"{seen:.0f}"])
         return Standing(tuple(part_of(name.decode()) for name in lost), waiting, running)

@@ -94,8 +94,9 @@ class Watch(threading.Thread):
     def run(self) -> None:
         while not self._end.wait(WATCH_SECONDS):
             try:
-                for name in self._redis.zrange(keys.LEASED, 0, -1):
-                    self._look(name.decode(), time.monotonic())
+                leased = {name.decode() for name in self._redis.zrange(keys.LEASED, 0, -1)}
+                for document_id in leased | self._alive.keys():
+                    self._look(document_id, time.monotonic())
             except redis.RedisError:
                 self._alive.clear()
                 self._lost.clear()
@@ -105,6 +106,9 @@ class Watch(threading.Thread):
             pipe.zrange(keys.running(document_id), 0, -1, withscores=True)
             pipe.hgetall(keys.work(document_id))
             running, work = pipe.execute()
+        if not work:  # it is final
+            self._alive.pop(document_id, None)
+            return
         alive, losses = self._alive.get(document_id, {}), self._losses.get(document_id, {})
         after = {name[5:].decode(): int(count) for name, count in work.items() if name.startswith(b"lost:")}
         for part, count in after.items():

@@ -202,6 +202,7 @@ class Stack:
             "INGEST_REDIS_URL": self.redis_url,
             "INGEST_DRAIN_SECONDS": "0",
             "INGEST_ENGINE": "pdfplumber",  # the slow one: tests want to see work in progress
+            "INGEST_REUSE": "false",  # they send the same file again and want to see it ingested
             "PYTHONUNBUFFERED": "1",
             **(settings or {}),
         }

@@ -18,7 +18,7 @@ DOCS = ROOT / "docs"
 def settings_rows() -> list[str]:
     rows = []
     for name, field in Settings.model_fields.items():
-        default = "" if field.default in ("", PydanticUndefined) else f"`{field.default}`"
+        default = "" if str(field.default) in ("", str(PydanticUndefined)) else f"`{field.default}`"
         rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
     return rows
 

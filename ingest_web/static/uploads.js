@@ -80,7 +80,7 @@ export function upload(server, file, onProgress, signal) {
     request.upload.addEventListener("progress", (event) => onProgress(event.loaded, event.total));
     request.addEventListener("load", () => {
       const body = parsed(request.responseText);
-      if (request.status === 202 && body?.id) resolve(body.id);
+      if ((request.status === 202 || request.status === 200) && body?.id) resolve(body.id);
       else reject(problemOf(request.status, body));
     });
     request.addEventListener("error", () => reject(UNREACHABLE));

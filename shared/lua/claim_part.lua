@@ -26,8 +26,7 @@ end
 if redis.call('ZCARD', RUNNING) >= tonumber(most_running) then
   return {'busy'}
 end
-local first, last = string.match(part, '^pages:(%d+)-(%d+)$')
-local turn = redis.call('HINCRBY', WORK, 'turn', first and last - first + 1 or 1)
+local turn = redis.call('HINCRBY', WORK, 'turn', math.max(1, size(part)))
 local token = attempt .. '.' .. string.format('%.0f', redis.call('HINCRBY', WORK, 'tokens', 1))
 redis.call('ZREM', WAITING, part)
 redis.call('ZADD', RUNNING, now_ms() + lease_ms, part)

@@ -23,6 +23,7 @@ for _, part in ipairs(lost) do
   reach(-let_go(part))
   redis.call('ZADD', WAITING, order(part), part)
   redis.call('HINCRBY', WORK, 'lost:' .. part, 1)
+  redis.call('HINCRBY', WORK, 'turn', -math.max(1, size(part))) -- it was not served after all
   local page = order(part)
   if page > 0 and (not resume or page < resume) then
     resume = page

@@ -51,6 +51,7 @@ end
 local payload = record(changes, history_events)
 if listed(final, next_status) then
   redis.call('DEL', WAITING, RUNNING, WORK)
+  redis.call('HSET', SOURCE, 'sealed_password', '')
   if not listed(retryable, next_status) then
     redis.call('DEL', DONE)
   end

@@ -38,8 +38,7 @@ end
 local pages = 0
 for i = 18, 17 + n, 2 do
   redis.call('HSET', DONE, ARGV[i], ARGV[i + 1])
-  local first, last = string.match(ARGV[i], '^pages:(%d+)-(%d+)$')
-  pages = pages + last - first + 1
+  pages = pages + size(ARGV[i])
 end
 local again = false
 for i = 18 + n, #ARGV do
@@ -51,6 +50,9 @@ if not again then
 end
 if next_part ~= '' and redis.call('ZCARD', WAITING) == 0 and redis.call('ZCARD', RUNNING) == 0 then
   redis.call('ZADD', WAITING, 0, next_part)
+end
+if size(part) > 0 then
+  redis.call('HINCRBY', WORK, 'turn', pages - size(part)) -- what was not done was not served
 end
 reach(pages - counted)
 report(unpack(ARGV, 7, 12))

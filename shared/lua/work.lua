@@ -5,6 +5,12 @@ local function order(part)
   return tonumber(string.match(part, '^pages:(%d+)-')) or 0
 end
 
+-- How many pages a part covers, 0 for a step that covers none.
+local function size(part)
+  local first, last = string.match(part, '^pages:(%d+)-(%d+)$')
+  return first and last - first + 1 or 0
+end
+
 -- 'held', or why the caller no longer holds the part.
 local function holding(final, part, token)
   local status = standing()

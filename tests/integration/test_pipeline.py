@@ -27,6 +27,7 @@ from shared.errors import StoreUnavailable
 from shared.jobs import Status
 from shared.options import Options
 from shared.protocol import State
+from shared.sealing import Seal
 from shared.storage import source_path, text_path
 from shared.store import Source, Store, utc_now
 from shared.worklist import Worklist
@@ -43,16 +44,18 @@ class Bench:
         self.client = client
         self.hand = Hand(app, workbench, Drain())
         self._workbench = workbench
+        self.settings = workbench.settings
         self.store = workbench.store
         self.storage = workbench.storage
         self.table = workbench.table
 
-    def upload(self, pdf: bytes, name: str = DOCUMENT, **options: int) -> None:
+    def upload(self, pdf: bytes, name: str = DOCUMENT, password: str = "", **options: int) -> None:
         with self.storage.writing(source_path(name)) as file:
             file.write(pdf)
         sha256 = hashlib.sha256(pdf).hexdigest()
         chosen = Options(**{"chunk_size": 500, "chunk_overlap": 50, "engine": "pdfplumber", **options})
-        self.store.create(name, Source("a.pdf", "application/pdf", len(pdf), sha256, source_path(name), chosen))
+        sealed = Seal(self.settings).close(password) if password else ""
+        self.store.create(name, Source("a.pdf", "application/pdf", len(pdf), sha256, source_path(name), chosen, sealed))
 
     def run(self, parts: int = 1000) -> int:
         """Work on so many parts, if there are. Gives how many there were."""
@@ -148,7 +151,8 @@ def test_nothing_of_the_work_is_left_when_a_document_is_completed(bench):
     bench.ingest(pdfs.prose(25))
     left = {key.decode() for key in bench.client.keys("*") if not key.startswith(keys.BROKER_PREFIX.encode())}
     documents = {keys.state(DOCUMENT), keys.events(DOCUMENT), keys.source(DOCUMENT)}
-    assert left == documents | {keys.INDEX, keys.FINISHED, keys.SERVED}
+    result = keys.result(bench.store.source(DOCUMENT).fingerprint)
+    assert left == documents | {keys.INDEX, keys.FINISHED, keys.SERVED, result}
     assert _stored(bench) == ["chunks.jsonl", "source", "text.txt"]
 
 
@@ -174,6 +178,27 @@ def test_a_fault_of_the_document_fails_it_with_a_code(bench, caplog, pdf, code):
     assert final.finished_at
     assert final.error.message == final.message
     assert bench.sent() == 0
+
+
+def test_a_password_opens_an_encrypted_file(bench, capsys):
+    """One that was sealed on upload. It is in no log, and the result is given to nobody by the bytes alone."""
+    bench.upload(pdfs.encrypted("secret"), password="secret")
+    bench.run()
+    assert bench.state().status is Status.COMPLETED
+    assert "Page 1" in next(iter(bench.table.of(DOCUMENT))).text
+    assert "secret" not in capsys.readouterr().out
+    assert bench.store.source(DOCUMENT).sealed_password == ""
+    assert bench.store.earlier_result(bench.store.source(DOCUMENT)) is None
+
+
+def test_a_wrong_password_can_be_mended_by_the_next_attempt(bench):
+    """FAILED with a code, and retried with the right one."""
+    bench.upload(pdfs.encrypted("secret"), password="wrong")
+    bench.run()
+    assert bench.state().error.code == "encrypted"
+    bench.store.begin_attempt(DOCUMENT, Seal(bench.settings).close("secret"))
+    bench.run()
+    assert bench.state().status is Status.COMPLETED
 
 
 def test_our_own_fault_fails_the_document_without_telling_tales(bench, capsys):

@@ -11,6 +11,8 @@ import pytest
 
 from ingest_web import services
 from shared import keys, task_names
+from shared.jobs import Status
+from shared.sealing import Seal
 from shared.storage import source_path
 from shared.worklist import Worklist
 
@@ -181,3 +183,70 @@ def test_an_unexpected_error_shows_nothing_of_the_inside(http, app, monkeypatch)
     assert (answer.status_code, answer.json["code"]) == (500, "internal")
     assert b"Traceback" not in answer.data
     assert b"NoneType" not in answer.data
+
+
+def completed(store, document_id):
+    """As a worker would leave it."""
+    for status in (Status.PARSING, Status.CHUNKING, Status.LOADING, Status.COMPLETED):
+        store.record(document_id, 1, status, "moved")
+    store.remember_result(document_id, store.source(document_id))
+
+
+def test_the_same_bytes_with_the_same_options_get_the_earlier_result(http, store, settings):
+    """At once: 200 with the id of the document that is there, and nothing new is stored."""
+    first = send(http, PDF).json
+    assert (first["reused"], send(http, PDF).status_code) == (False, 202)
+    completed(store, first["id"])
+    before = stored(settings)
+    again = send(http, PDF, "another name.pdf")
+    assert again.status_code == 200
+    assert again.json == {**first, "status": "COMPLETED", "reused": True}
+    assert again.headers["Location"] == first["links"]["status"]
+    assert stored(settings) == before
+
+
+@pytest.mark.parametrize(
+    ("data", "fields"),
+    [(PDF + b"\n", {}), (PDF, {"chunk_size": "500"}), (PDF, {"reuse": "false"}), (PDF, {"password": "x"})],
+    ids=["other bytes", "other options", "refused", "with a password"],
+)
+def test_another_upload_is_ingested_anew(http, store, data, fields):
+    """Whatever may change the result, or the uploader's wish."""
+    document_id = send(http, PDF).json["id"]
+    completed(store, document_id)
+    answer = send(http, data, **fields)
+    assert answer.status_code == 202
+    assert answer.json["id"] != document_id
+
+
+def test_a_result_that_was_deleted_is_not_given(http, store):
+    """Nor is one that expired."""
+    document_id = send(http, PDF).json["id"]
+    completed(store, document_id)
+    assert http.delete(f"/ingestions/{document_id}").status_code == 204
+    assert send(http, PDF).status_code == 202
+
+
+def test_a_setting_can_switch_reuse_off(make_app, store):
+    """And then an upload can ask for it."""
+    http = make_app(reuse=False).test_client()
+    document_id = send(http, PDF).json["id"]
+    completed(store, document_id)
+    assert send(http, PDF).status_code == 202
+    assert send(http, PDF, reuse="true").json["id"] == document_id
+
+
+def test_a_password_is_nowhere_in_the_clear(http, client, store, settings, caplog):
+    """Not in Redis, not in the answer, not in the log; and when the document is final it is gone altogether."""
+    caplog.set_level("DEBUG")
+    answer = send(http, PDF, password="correct horse")
+    document_id = answer.json["id"]
+    dump = b"".join(client.dump(key) for key in client.keys("*"))
+    for place in (dump, answer.data, caplog.text.encode(), http.get(f"/status/{document_id}").data):
+        assert b"correct" not in place
+    sealed = store.source(document_id).sealed_password
+    assert Seal(settings).open(sealed) == "correct horse"
+    http.delete(f"/ingestions/{document_id}")
+    assert store.source(document_id).sealed_password == ""
+    http.post(f"/ingestions/{document_id}/retry", data={"password": "another"})
+    assert Seal(settings).open(store.source(document_id).sealed_password) == "another"

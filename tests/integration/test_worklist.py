@@ -94,6 +94,18 @@ def test_a_small_document_passes_a_large_one(store, worklist):
     assert sum(name.startswith("large") for name in served) <= 2
 
 
+def test_what_was_lost_or_handed_back_is_next(store, worklist):
+    """Its document has not been served after all: it does not wait behind those that have."""
+    for name in ("c", "b", "a"):
+        planned(store, worklist, name, 30)
+    lost = worklist.claim()
+    wait_until(lambda: worklist.lapse(lost.document_id).lost, what="the end of the lease")
+    again = worklist.claim()
+    assert (again.document_id, again.part) == (lost.document_id, lost.part)
+    worklist.settle(again, rest=[again.part])
+    assert worklist.claim().document_id == lost.document_id
+
+
 def test_documents_of_one_size_take_turns(store, worklist):
     """None is served twice before another is served once."""
     for name in "cba":
