@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from flask import Blueprint, Response, request
 
-from ingest_web import dispatch, ids, services
+from ingest_web import dispatch, ids, partial, services
 from shared.documents import to_json_lines
 from shared.errors import InvalidOption, NotReady, NotRetryable, OutOfOrder, Refused
 from shared.jobs import Status
@@ -40,13 +40,23 @@ def status(document_id: str) -> Response:
 
 @blueprint.get("/ingestions/<document_id>/chunks")
 def chunks(document_id: str) -> Response:
-    """The result as JSON Lines. Raises `NotReady` before the document is COMPLETED."""
+    """The result as JSON Lines; while the document is on its way what there is of it, each line marked as partial.
+
+    Raises `NotReady` when there is nothing yet, and nothing to come.
+    """
     current = services.current()
     state = current.store.state(ids.checked(document_id))
-    if state.status is not Status.COMPLETED:
-        raise NotReady(f"The document is {state.status}; its chunks come when it is COMPLETED.", state=state.status)
-    lines = to_json_lines(current.chunks.of(document_id))
-    return Response(_packed(lines), content_type="application/jsonl; charset=utf-8", headers=NO_STORE)
+    if state.status is Status.COMPLETED:
+        return _lines(to_json_lines(current.chunks.of(document_id)), partial=False)
+    found = partial.find(current, document_id) if state.status in partial.STATES else None
+    if found is None:
+        raise NotReady(f"The document is {state.status}; there are no chunks yet.", state=state.status)
+    return _lines(found, partial=True)
+
+
+def _lines(lines: Iterator[bytes], *, partial: bool) -> Response:
+    headers = {**NO_STORE, "Ingest-Partial": "true" if partial else "false"}
+    return Response(_packed(lines), content_type="application/jsonl; charset=utf-8", headers=headers)
 
 
 @blueprint.delete("/ingestions/<document_id>")

@@ -18,6 +18,7 @@ from shared.database import ChunkTable
 from shared.sealing import Seal
 from shared.storage import Storage
 from shared.store import Store
+from shared.worklist import Worklist
 
 _KEY = "ingest"
 
@@ -28,6 +29,7 @@ class Services:
 
     settings: Settings
     store: Store
+    worklist: Worklist
     storage: Storage
     broker: Celery
     hub: Hub
@@ -53,10 +55,12 @@ class Services:
     @classmethod
     def from_settings(cls, settings: Settings) -> Services:
         """The services that the settings name."""
-        store = Store(connections.hasty_client(settings), settings)
+        client = connections.hasty_client(settings)
+        store = Store(client, settings)
         return cls(
             settings=settings,
             store=store,
+            worklist=Worklist(client, settings),
             storage=Storage.from_settings(settings),
             broker=make_celery(settings),
             hub=Hub(

@@ -22,7 +22,7 @@ from shared.errors import TookTooLong, TooMuchText
 from shared.jobs import Status, overall_progress
 from shared.parts import CHUNK, LOAD, Part, Step, halves, missing, pages
 from shared.protocol import Notice
-from shared.storage import chunks_path, pages_folder, pages_path, text_path
+from shared.storage import chunks_path, pages_folder, pages_path, provisional_path, text_path
 from shared.worklist import Claim, Plan
 
 #: A range that was lost with so many workers is cut in halves: smaller ones get through where workers don't live long,
@@ -87,17 +87,15 @@ def parse(job: Job) -> int:
     part = job.claim.part
     if job.claim.lost >= LOSSES_TO_HALVE and part.pages > 1:
         return job.settle(rest=halves(part))
-    findings = Findings()
-    characters, last = 0, part.first - 1
-    with job.bench.storage.writing(pages_path(job.document_id, part.first, job.claim.token)) as file:
-        for reading in _readings(job):
-            file.writelines(to_json_lines([reading.page]))
-            findings.note(reading)
-            characters += len(reading.page.text)
-            last = reading.page.number
-        if last < part.first:
-            raise HandBack
+    findings, read = Findings(), []
+    for reading in _readings(job):
+        findings.note(reading)
+        read.append(reading.page)
+    if not read:
+        raise HandBack
     findings.repaired = job.desk.repaired
+    _store(job, read)
+    last, characters = read[-1].number, sum(len(page.text) for page in read)
     found = {"token": job.claim.token, "characters": characters, "findings": findings.to_json()}
     return job.settle(
         finished={pages(part.first, last): found},
@@ -107,6 +105,17 @@ def parse(job: Job) -> int:
         characters=characters,
         served_bytes=job.desk.source(job.document_id).size_bytes * (last - part.first + 1) // job.claim.total,
     )
+
+
+def _store(job: Job, read: list[Page]) -> None:
+    """The pages, and for those who can't wait what chunks they would make by themselves."""
+    first, token = job.claim.part.first, job.claim.token
+    source = job.desk.source(job.document_id)
+    provisional = chunk.split(chunk.join(read), source.sha256, source.options)
+    with job.bench.storage.writing(provisional_path(job.document_id, first, token)) as file:
+        file.writelines(to_json_lines(provisional))
+    with job.bench.storage.writing(pages_path(job.document_id, first, token)) as file:
+        file.writelines(to_json_lines(read))
 
 
 def _readings(job: Job) -> Iterator[Reading]:

@@ -6,6 +6,9 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
+#: Stands between two pages in the text of a document. A page's end is the one paragraph boundary that all have.
+PAGE_SEPARATOR = "\n\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Page:

@@ -113,6 +113,11 @@ def pages_path(document_id: str, first: int, token: str) -> str:
     return f"{pages_folder(document_id)}/{first:06d}.{token}.jsonl"
 
 
+def provisional_path(document_id: str, first: int, token: str) -> str:
+    """The chunks of such a range by itself: JSON Lines, offsets and indexes counted from the start of the range."""
+    return f"{pages_folder(document_id)}/{first:06d}.{token}.chunks.jsonl"
+
+
 def pages_folder(document_id: str) -> str:
     """Where the ranges are until they are chunked and loaded."""
     return f"{document_id}/pages"

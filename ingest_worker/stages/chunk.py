@@ -9,11 +9,8 @@ from dataclasses import dataclass
 
 from semantic_text_splitter import TextSplitter
 
-from shared.documents import Chunk, Page
+from shared.documents import PAGE_SEPARATOR, Chunk, Page
 from shared.options import Options
-
-#: Stands between two pages. A page's end is the one paragraph boundary that every PDF has.
-PAGE_SEPARATOR = "\n\n"
 
 #: Enough of a SHA-256 that no two chunks ever meet: 128 bits.
 ID_HEX_DIGITS = 32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import logging
 import socket
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ from shared.store import Source, Store, utc_now
 from shared.worklist import Worklist
 from tests import pdfs
 
-DOCUMENT = "01HZZZZZZZZZZZZZZZZZZZZZZZ"
+DOCUMENT = "01hzzzzzzzzzzzzzzzzzzzzzzz"
 
 
 class Bench:
@@ -270,8 +271,7 @@ def test_cancelling_in_the_middle_ends_parsing(bench):
     bench.run()
     assert bench.state().status is Status.CANCELLED
     assert bench.events()[-2].message == "Parsed 4 of 50 pages"
-    assert _stored(bench) == ["pages", "source"]
-    assert list(Path(bench.storage._full(DOCUMENT), "pages").iterdir()) == []
+    assert _stored(bench) == ["source"]
 
 
 def test_cancelling_while_loading_leaves_no_rows(bench):
@@ -313,3 +313,31 @@ def _stored(bench: Bench) -> list[str]:
 def _closed_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
+
+
+def test_chunks_are_there_before_the_document_is_completed(bench, make_app):
+    """Of the pages from the first on without a gap; text, pages and places are those of the final text."""
+    http = make_app().test_client()
+    bench.upload(pdfs.prose(35))
+    assert http.get(f"/ingestions/{DOCUMENT}/chunks").json["code"] == "not_ready"
+    bench.run(1)
+    assert http.get(f"/ingestions/{DOCUMENT}/chunks").json["code"] == "not_ready"
+    first = bench._workbench.worklist.claim()
+    bench.run(1)
+    assert http.get(f"/ingestions/{DOCUMENT}/chunks").json["code"] == "not_ready"  # page 1 is in other hands
+    bench._workbench.worklist.settle(first, rest=[first.part])
+    bench.run(1)
+    answer = http.get(f"/ingestions/{DOCUMENT}/chunks")
+    early = [json.loads(line) for line in answer.data.splitlines()]
+    assert answer.headers["Ingest-Partial"] == "true"
+    assert {chunk["partial"] for chunk in early} == {True}
+    assert [chunk["index"] for chunk in early] == list(range(len(early)))
+    assert (early[0]["page_first"], early[-1]["page_last"]) == (1, 17)
+
+    bench.run()
+    with bench.storage.reading(text_path(DOCUMENT)) as file:
+        text = file.read().decode()
+    assert all(text[chunk["start"] : chunk["end"]] == chunk["text"] for chunk in early)
+    answer = http.get(f"/ingestions/{DOCUMENT}/chunks")
+    assert answer.headers["Ingest-Partial"] == "false"
+    assert all("partial" not in json.loads(line) for line in answer.data.splitlines())
