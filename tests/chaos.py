@@ -45,6 +45,10 @@ CONCURRENCY = 2
 
 WATCH_SECONDS = 0.05
 
+#: What is promised of a loss: when those who watch are told, and when the work goes on.
+TOLD_WITHIN_SECONDS = 10
+RESUMED_WITHIN_SECONDS = 30
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -334,6 +338,9 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ingest-chaos-") as folder:
         report = run(Plan(documents=options.documents, seed=options.seed), Path(folder))
+    late = [seconds for seconds in report.told_seconds if seconds > TOLD_WITHIN_SECONDS]
+    late += [seconds for seconds in report.resumed_seconds if seconds > RESUMED_WITHIN_SECONDS]
+    report.wrong += [f"{seconds:.1f} s is too late" for seconds in late]
     show(report)
     return 1 if report.wrong else 0
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ingest_worker.drain import Drain
+from ingest_worker.pipeline import LOSSES_TO_GIVE_UP, LOSSES_TO_HALVE
 from ingest_worker.reading import Desk
 from ingest_worker.tasks import Hand
 from ingest_worker.workbench import Workbench
@@ -27,6 +29,7 @@ from shared.broker import make_celery
 from shared.errors import StoreUnavailable
 from shared.jobs import Status
 from shared.options import Options
+from shared.parts import Part, pages
 from shared.protocol import State
 from shared.sealing import Seal
 from shared.storage import source_path, text_path
@@ -107,16 +110,28 @@ class Bench:
 
 
 @pytest.fixture
-def bench(settings, client) -> Iterator[Bench]:
-    """A pipeline over an empty Valkey that reports every page and takes ten pages at a time."""
-    settings = settings.model_copy(update={"report_interval_seconds": 0.0, "pages_per_part": 10})
-    app = make_celery(settings)
-    workbench = Workbench(settings)
-    workbench.store = Store(client, settings)
-    workbench.worklist = Worklist(client, settings)
-    yield Bench(app, workbench, client)
-    workbench.table.close()
-    app.close()
+def bench_with(settings, client) -> Iterator[Callable[..., Bench]]:
+    """Makes pipelines over an empty Valkey that report every page and take ten pages at a time."""
+    made: list[Bench] = []
+
+    def make(**changes: object) -> Bench:
+        changed = settings.model_copy(update={"report_interval_seconds": 0.0, "pages_per_part": 10, **changes})
+        workbench = Workbench(changed)
+        workbench.store = Store(client, changed)
+        workbench.worklist = Worklist(client, changed)
+        made.append(Bench(make_celery(changed), workbench, client))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.table.close()
+        bench.app.close()
+
+
+@pytest.fixture
+def bench(bench_with) -> Bench:
+    """One of them."""
+    return bench_with()
 
 
 def test_a_document_passes_every_stage_and_is_completed(bench):
@@ -341,3 +356,52 @@ def test_chunks_are_there_before_the_document_is_completed(bench, make_app):
     answer = http.get(f"/ingestions/{DOCUMENT}/chunks")
     assert answer.headers["Ingest-Partial"] == "false"
     assert all("partial" not in json.loads(line) for line in answer.data.splitlines())
+
+
+def test_a_range_that_takes_too_long_is_cut(bench_with):
+    """What is read of it stays, the rest waits again; the result is that of an undisturbed run."""
+    quiet = bench_with()
+    quiet.ingest(pdfs.prose(12))
+    expected = list(quiet.table.of(DOCUMENT))
+    quiet.store.delete(DOCUMENT)
+    bench = bench_with(part_seconds=1e-6)
+    bench.upload(pdfs.prose(12))
+    assert bench.run() == 1 + 12 + 2
+    assert list(bench.table.of(DOCUMENT)) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [({"max_document_characters": 5000}, "too_much_text"), ({"document_seconds": 1e-6}, "took_too_long")],
+    ids=["characters", "seconds"],
+)
+def test_a_document_that_costs_too_much_fails(bench_with, limit, code):
+    """With a code, as soon as it is known, not at the end."""
+    bench = bench_with(**limit)
+    bench.upload(pdfs.prose(50))
+    parts = bench.run()
+    assert (bench.state().status, bench.state().error.code) == (Status.FAILED, code)
+    assert parts < 5
+
+
+def test_a_range_that_workers_are_lost_with_is_halved_until_the_page_is_alone(bench):
+    """That page is given up in the end, and named; all others are there."""
+    bench.upload(pdfs.prose(8))
+    bench.run(1)
+    worklist = bench._workbench.worklist
+    losses: Counter[Part] = Counter()
+    while (claim := worklist.claim()) is not None:
+        part = claim.part
+        if part.first <= 6 <= part.last and losses[part] < LOSSES_TO_GIVE_UP:
+            losses[part] += 1
+            bench.client.zadd(keys.running(DOCUMENT), {part.name: 1})  # the lease ends
+            worklist.lapse(DOCUMENT)
+            if losses[part] < LOSSES_TO_HALVE or part.pages == 1:
+                continue
+        else:
+            worklist.settle(claim, rest=[part])
+        bench.run(1)
+    final = bench.state()
+    assert final.status is Status.COMPLETED
+    assert [(warning.code, warning.pages) for warning in final.warnings] == [("page_crashed", (6,))]
+    assert losses[pages(6, 6)] == LOSSES_TO_GIVE_UP
