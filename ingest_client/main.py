@@ -53,10 +53,16 @@ def submit(
     engine: Annotated[str | None, typer.Option(help="Who reads the pages: auto, pdfplumber or pdfium.")] = None,
     chunk_size: Annotated[int | None, typer.Option(help="Target size of a chunk, in characters.")] = None,
     chunk_overlap: Annotated[int | None, typer.Option(help="Characters that a chunk repeats.")] = None,
+    ask_password: Annotated[bool, typer.Option("--ask-password", help="Of encrypted files; it is not shown.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Ingest anew, even if there is a result already.")] = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
     """Upload documents, one by one. Prints their ids, or follows them with --follow."""
     options = _chosen(engine, chunk_size, chunk_overlap)
+    if ask_password:
+        options["password"] = typer.prompt("Password", hide_input=True, err=True)
+    if again:
+        options["reuse"] = False
     client = _client(server)
     if not follow:
         return _submit(client, files, options)

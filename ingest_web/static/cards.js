@@ -100,6 +100,12 @@ function becomeDocument(card, server, id) {
   progress.addEventListener("ingest-unknown", () => leave(card));
   part.cancel.addEventListener("click", () => ask(part, () => uploads.cancel(server, id)));
   part.retry.addEventListener("click", () => ask(part, () => uploads.retry(server, id), () => progress.refresh()));
+  part.unlock.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const password = part.password.value;
+    part.unlock.reset();
+    ask(part, () => uploads.retry(server, id, password), () => progress.refresh());
+  });
   part.leave.addEventListener("click", () => leave(card));
   card.className = made.className;
   card.dataset.phase = "running";
@@ -115,7 +121,10 @@ function showActions(part, state) {
   part.leave.setAttribute("aria-label", `Remove ${name} from this list`);
   part.results.hidden = state.status !== "COMPLETED";
   part.download.download = `${name.replace(/\.pdf$/i, "")}.jsonl`;
-  part.retry.hidden = !["FAILED", "CANCELLED"].includes(state.status);
+  // Without its password an encrypted file would only fail again.
+  part.unlock.hidden = state.error?.code !== "encrypted";
+  part.password.setAttribute("aria-label", `Password of ${name}`);
+  part.retry.hidden = !["FAILED", "CANCELLED"].includes(state.status) || !part.unlock.hidden;
   part.retry.setAttribute("aria-label", `${stageWord(state.status)}: try ${name} again`);
   part.problem.hidden = true;
 }

@@ -107,13 +107,15 @@ export function cancel(server, id) {
  *
  * @param {URL} server
  * @param {string} id
+ * @param {string} [password] of an encrypted file
  */
-export function retry(server, id) {
-  return send("POST", new URL(`ingestions/${encodeURIComponent(id)}/retry`, server));
+export function retry(server, id, password) {
+  const body = password ? new URLSearchParams({ password }) : undefined;
+  return send("POST", new URL(`ingestions/${encodeURIComponent(id)}/retry`, server), body);
 }
 
-async function send(method, url) {
-  const response = await fetch(url, { method }).catch(() => {
+async function send(method, url, body) {
+  const response = await fetch(url, { method, body }).catch(() => {
     throw UNREACHABLE;
   });
   if (!response.ok) throw problemOf(response.status, parsed(await response.text()));

@@ -83,6 +83,26 @@ def test_submit_hands_the_options_on(server: ScriptedServer, file: str) -> None:
     assert b"chunk_overlap" not in body
 
 
+def test_a_password_is_asked_for_and_not_shown(server: ScriptedServer, file: str) -> None:
+    """It is never an argument, which every user of the machine could read."""
+    server.on(UPLOAD, accepted("A"))
+    done = subprocess.run(
+        [*COMMAND, "submit", file, "--ask-password", "--again"],
+        env={**os.environ, "INGEST_SERVER": server.url},
+        input="correct horse\n",
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=30,
+        start_new_session=True,  # no terminal to ask
+    )
+    body = server.requests[0].body
+    assert b'name="password"\r\n\r\ncorrect horse\r\n' in body
+    assert b'name="reuse"\r\n\r\nFalse\r\n' in body
+    assert done.stdout == "A\n"
+    assert "correct" not in done.stderr
+
+
 def test_following_prints_a_line_for_each_change(server: ScriptedServer, file: str) -> None:
     """Without a terminal: a line when the stage or the whole percent changes, and 0 at the end."""
     server.on(UPLOAD, accepted("A"))

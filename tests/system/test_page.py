@@ -139,8 +139,11 @@ class Documents:
         self._store.record(document_id, 1, Status.LOADING, "Saving", progress=94)
         self._store.record(document_id, 1, Status.COMPLETED, "42 chunks", progress=100, warnings=warnings)
 
-    def fail(self, document_id: str, reason: str) -> None:
-        self._store.record(document_id, 1, Status.FAILED, "Failed", error=Failure("unreadable", reason))
+    def fail(self, document_id: str, reason: str, code: str = "unreadable") -> None:
+        self._store.record(document_id, 1, Status.FAILED, "Failed", error=Failure(code, reason))
+
+    def has_password(self, document_id: str) -> bool:
+        return bool(self._store.source(document_id).sealed_password)
 
 
 @pytest.fixture
@@ -397,6 +400,21 @@ def test_a_document_is_cancelled_and_tried_again(page: Page):
     page.get_by_role("button", name="Cancelled: try second-thoughts.pdf again").click()
     expect(page.locator("ingest-progress[status=PENDING]")).to_have_count(1)
     expect(page.locator("ingest-progress[connection=open]")).to_have_count(1)
+
+
+def test_an_encrypted_file_asks_for_its_password(page: Page, documents: Documents):
+    """Instead of a second try that would fail again; it goes with the next attempt and leaves the page."""
+    locked = documents.create("locked.pdf")
+    documents.fail(locked, "The file is encrypted: it opens only with a password.", "encrypted")
+    remember(page, locked)
+    expect(page.get_by_role("button", name="try locked.pdf again")).to_have_count(0)
+    field = page.get_by_label("Password of locked.pdf")
+    field.fill("correct horse")
+    field.press("Enter")
+    expect(bar(page, locked)).to_have_attribute("status", "PENDING")
+    expect(field).to_be_hidden()
+    expect(field).to_have_value("")
+    assert documents.has_password(locked)
 
 
 def test_finished_cards_are_cleared_and_stay_cleared(page: Page, documents: Documents):
