@@ -11,6 +11,7 @@ from functools import partial
 from ingest_worker.progress import Progress
 from ingest_worker.stages import chunk, load, parse
 from ingest_worker.stages.findings import Findings, counted
+from ingest_worker.stages.reading import Limits
 from ingest_worker.workbench import Workbench
 from shared.documents import Chunk, chunks_from, pages_from, to_json_lines
 from shared.jobs import Status, overall_progress
@@ -32,10 +33,10 @@ def parse_document(job: Job) -> None:
     job.progress.begin(Status.PARSING, "Opening the file")
     storage = job.bench.storage
     source = job.bench.store.source(job.document_id)
-    limits = parse.Limits(job.bench.settings.max_pages, job.bench.settings.max_page_characters)
+    limits = Limits(job.bench.settings.max_pages, job.bench.settings.max_page_characters)
     with (
         storage.as_local_file(source.path) as path,
-        parse.opened(path, source.options.engine, limits) as document,
+        parse.opened(path, source.media_type, source.options.engine, limits) as document,
         storage.writing(pages_path(job.document_id)) as pages,
     ):
         findings = Findings()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ingest_worker.stages.parse import Reader, Reading
+from ingest_worker.stages.reading import Reader, Reading
 from shared.protocol import Notice
 
 #: A warning names at most so many pages; its message always says how many there are.
