@@ -6,14 +6,15 @@ the same bytes, rows all at once, and the record refuses whoever comes too late.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import partial
 
-from ingest_worker.progress import Progress
+from ingest_worker.progress import Progress, Track
 from ingest_worker.stages import chunk, load, parse
 from ingest_worker.stages.findings import Findings, counted
 from ingest_worker.stages.reading import Limits
 from ingest_worker.workbench import Workbench
-from shared.documents import Chunk, chunks_from, pages_from, to_json_lines
+from shared.documents import Page, chunks_from, pages_from, to_json_lines
 from shared.jobs import Status, overall_progress
 from shared.storage import chunks_path, pages_path, text_path
 
@@ -52,41 +53,39 @@ def parse_document(job: Job) -> None:
 def chunk_document(job: Job) -> None:
     """From the file of pages to the text of the document and a file of chunks."""
     job.progress.begin(Status.CHUNKING, "Splitting the text into chunks")
-    source = job.bench.store.source(job.document_id)
-    with job.bench.storage.reading(pages_path(job.document_id)) as lines:
-        text = chunk.join(pages_from(lines))
-    chunks = chunk.split(text, source.sha256, source.options)
-    with job.bench.storage.writing(text_path(job.document_id)) as file:
-        file.write(text.text.encode())
-    _write_chunks(job, chunks)
+    source, storage = job.bench.store.source(job.document_id), job.bench.storage
+    track = job.progress.track(Status.CHUNKING, "Split", "pages", _count_lines(job, pages_path(job.document_id)))
+    with (
+        storage.reading(pages_path(job.document_id)) as lines,
+        storage.writing(text_path(job.document_id)) as text,
+        storage.writing(chunks_path(job.document_id)) as file,
+    ):
+        pages = _reported(pages_from(lines), track)
+        found = chunk.chunks(pages, source.sha256, source.options, wrote=lambda more: text.write(more.encode()))
+        file.writelines(to_json_lines(found))
 
 
-def _write_chunks(job: Job, chunks: list[Chunk]) -> None:
-    track = job.progress.track(Status.CHUNKING, "Wrote", "chunks", len(chunks))
-    with job.bench.storage.writing(chunks_path(job.document_id)) as file:
-        for done, line in enumerate(to_json_lines(chunks), start=1):
-            file.write(line)
-            track.reach(done)
+def _reported(pages: Iterable[Page], track: Track) -> Iterator[Page]:
+    for page in pages:
+        yield page
+        track.reach(page.number)  # when the next is asked for, so this one has been cut
 
 
 def load_document(job: Job) -> None:
     """From the file of chunks to the database. The document is COMPLETED after it."""
     job.progress.begin(Status.LOADING, "Loading the chunks")
-    chunks = _read_chunks(job)
-    track = job.progress.track(Status.LOADING, "Loaded", "chunks", len(chunks))
-    load.load(job.bench.table, job.document_id, chunks, track.reach)
+    count = _count_lines(job, chunks_path(job.document_id))
+    track = job.progress.track(Status.LOADING, "Loaded", "chunks", count)
+    with job.bench.storage.reading(chunks_path(job.document_id)) as lines:
+        load.load(job.bench.table, job.document_id, chunks_from(lines), track.reach)
+    pages = _count_lines(job, pages_path(job.document_id))
     job.record(
         Status.COMPLETED,
-        f"Completed: {counted(_count_pages(job), 'page')}, {counted(chunks, 'chunk')}",
+        f"Completed: {counted(pages, 'page')}, {counted(count, 'chunk')}",
         progress=overall_progress(Status.COMPLETED, 0, 0),
     )
 
 
-def _read_chunks(job: Job) -> list[Chunk]:
-    with job.bench.storage.reading(chunks_path(job.document_id)) as lines:
-        return list(chunks_from(lines))
-
-
-def _count_pages(job: Job) -> int:
-    with job.bench.storage.reading(pages_path(job.document_id)) as lines:
+def _count_lines(job: Job, path: str) -> int:
+    with job.bench.storage.reading(path) as lines:
         return sum(1 for _ in lines)

@@ -132,7 +132,7 @@ def test_a_document_passes_every_stage_and_is_completed(bench):
     assert [event.progress for event in events] == sorted(event.progress for event in events)
     messages = [event.message for event in events]
     assert messages.count("Parsed 15 of 20 pages") == 1
-    assert f"Wrote {len(chunks)} of {len(chunks)} chunks" in messages
+    assert "Split 20 of 20 pages" in messages
     assert f"Loaded {len(chunks)} of {len(chunks)} chunks" in messages
     assert [event.progress for event in events if event.progress == 100] == [100]
 
