@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, TypedDict, Unpack
+from typing import Any, BinaryIO, Self, TypedDict, Unpack
 from urllib.parse import quote
 
 import httpx
@@ -18,7 +18,7 @@ from ingest_client.reconnect import ReconnectPolicy
 from ingest_client.sequence import Sequence
 from ingest_client.stream import Stream
 from ingest_client.upload import Upload
-from shared.documents import Chunk
+from shared.documents import Chunk, rows_from
 from shared.protocol import State
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
@@ -29,7 +29,7 @@ SILENCE_SECONDS = 35.0
 #: Less than a server keeps an idle connection, so that a request never meets one that is being closed.
 KEEPALIVE_SECONDS = 1.0
 
-_CHUNK_FIELDS = frozenset(field.name for field in dataclasses.fields(Chunk))
+_CHUNK_FIELDS = frozenset(field.name for field in dataclasses.fields(Chunk)) - {"tables"}
 
 
 class Options(TypedDict, total=False):
@@ -139,8 +139,7 @@ class Client:
         """
         for line in self.chunk_lines(document_id):
             try:
-                values = json.loads(line)
-                yield Chunk(**{name: values[name] for name in _CHUNK_FIELDS})
+                yield _chunk(json.loads(line))
             except (ValueError, TypeError, KeyError) as error:
                 raise UnexpectedAnswer(f"not a chunk: {line!r:.200}") from error
 
@@ -203,6 +202,12 @@ def _id_in(response: httpx.Response) -> str:
         return str(response.json()["id"])
     except (ValueError, KeyError, TypeError) as error:
         raise _not_ours(response) from error
+
+
+def _chunk(values: dict[str, Any]) -> Chunk:
+    # A server of an earlier version sends no tables, one of a later version more than is known here.
+    tables = tuple(rows_from(rows) for rows in values.get("tables", ()))
+    return Chunk(**{name: values[name] for name in _CHUNK_FIELDS}, tables=tables)
 
 
 def _not_ours(response: httpx.Response) -> UnexpectedAnswer:

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from ingest_worker.desk import Desk
 from ingest_worker.lease import HandBack, Lease
-from ingest_worker.progress import Progress
-from ingest_worker.reading import Desk
+from ingest_worker.progress import Progress, Track
 from ingest_worker.stages import chunk, load
 from ingest_worker.stages.findings import Findings, counted
-from ingest_worker.stages.parse import Problem, Reading
+from ingest_worker.stages.reading import Problem, Reading
 from ingest_worker.workbench import Workbench
-from shared.documents import Chunk, Page, chunks_from, pages_from, to_json_lines
+from shared.documents import Page, chunks_from, pages_from, to_json_lines
 from shared.errors import TookTooLong, TooMuchText
 from shared.jobs import Status, overall_progress
 from shared.parts import CHUNK, LOAD, Part, Step, halves, missing, pages
@@ -79,7 +79,7 @@ def plan(job: Job) -> int:
     done = job.bench.worklist.done(job.document_id)
     rest = missing(document.page_count, done, job.bench.settings.pages_per_part)
     kept = sum(part.pages for part in done)
-    return job.settle(rest=rest or [CHUNK], plan=Plan(document.page_count, kept, "pages"))
+    return job.settle(rest=rest or [CHUNK], plan=Plan(document.page_count, kept, document.unit))
 
 
 def parse(job: Job) -> int:
@@ -111,7 +111,7 @@ def _store(job: Job, read: list[Page]) -> None:
     """The pages, and for those who can't wait what chunks they would make by themselves."""
     first, token = job.claim.part.first, job.claim.token
     source = job.desk.source(job.document_id)
-    provisional = chunk.split(chunk.join(read), source.sha256, source.options)
+    provisional = chunk.chunks(read, source.sha256, source.options)
     with job.bench.storage.writing(provisional_path(job.document_id, first, token)) as file:
         file.writelines(to_json_lines(provisional))
     with job.bench.storage.writing(pages_path(job.document_id, first, token)) as file:
@@ -140,13 +140,23 @@ def chunk_document(job: Job) -> int:
     """From the files of pages to the text of the document and a file of chunks."""
     done = job.bench.worklist.done(job.document_id)
     job.progress.begin(Status.CHUNKING, "Splitting the text into chunks", _warnings(done.values()))
-    source = job.desk.source(job.document_id)
-    text = chunk.join(_pages(job, done))
-    chunks = chunk.split(text, source.sha256, source.options)
-    with job.bench.storage.writing(text_path(job.document_id)) as file:
-        file.write(text.text.encode())
-    _write_chunks(job, chunks)
+    source, storage = job.desk.source(job.document_id), job.bench.storage
+    track = job.progress.track(Status.CHUNKING, "Split", job.claim.unit, job.claim.total)
+    with (
+        storage.writing(text_path(job.document_id)) as text,
+        storage.writing(chunks_path(job.document_id)) as file,
+    ):
+        pages = _reported(job, _pages(job, done), track)
+        found = chunk.chunks(pages, source.sha256, source.options, wrote=lambda more: text.write(more.encode()))
+        file.writelines(to_json_lines(found))
     return job.settle(then=LOAD, spent_seconds=job.lease.elapsed_seconds)
+
+
+def _reported(job: Job, pages: Iterable[Page], track: Track) -> Iterator[Page]:
+    for page in pages:
+        job.lease.check()
+        yield page
+        track.reach(page.number)  # when the next is asked for, so this one has been cut
 
 
 def _warnings(done: Iterable[Any]) -> tuple[Notice, ...]:
@@ -159,29 +169,21 @@ def _pages(job: Job, done: dict[Part, Any]) -> Iterator[Page]:
             yield from pages_from(lines)
 
 
-def _write_chunks(job: Job, chunks: list[Chunk]) -> None:
-    track = job.progress.track(Status.CHUNKING, "Wrote", "chunks", len(chunks))
-    with job.bench.storage.writing(chunks_path(job.document_id)) as file:
-        for done, line in enumerate(to_json_lines(chunks), start=1):
-            job.lease.check()
-            file.write(line)
-            track.reach(done)
-
-
 def load_document(job: Job) -> int:
     """From the file of chunks to the database. The document is COMPLETED after it, and nothing of its work is left."""
     job.progress.begin(Status.LOADING, "Loading the chunks")
-    chunks = _read_chunks(job)
-    track = job.progress.track(Status.LOADING, "Loaded", "chunks", len(chunks))
+    count = _count_lines(job, chunks_path(job.document_id))
+    track = job.progress.track(Status.LOADING, "Loaded", "chunks", count)
 
-    def loaded(count: int) -> None:
+    def loaded(so_many: int) -> None:
         job.lease.check()
-        track.reach(count)
+        track.reach(so_many)
 
-    load.load(job.bench.table, job.document_id, chunks, loaded)
+    with job.bench.storage.reading(chunks_path(job.document_id)) as lines:
+        load.load(job.bench.table, job.document_id, chunks_from(lines), loaded)
     job.record(
         Status.COMPLETED,
-        f"Completed: {counted(job.claim.total, 'page')}, {counted(chunks, 'chunk')}",
+        f"Completed: {counted(job.claim.total, job.claim.unit.removesuffix('s'))}, {counted(count, 'chunk')}",
         progress=overall_progress(Status.COMPLETED, 0, 0),
     )
     job.bench.storage.remove(pages_folder(job.document_id))
@@ -191,6 +193,6 @@ def load_document(job: Job) -> int:
     return 0
 
 
-def _read_chunks(job: Job) -> list[Chunk]:
-    with job.bench.storage.reading(chunks_path(job.document_id)) as lines:
-        return list(chunks_from(lines))
+def _count_lines(job: Job, path: str) -> int:
+    with job.bench.storage.reading(path) as lines:
+        return sum(1 for _ in lines)

@@ -13,19 +13,17 @@ import json
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import structlog
 
 from ingest_worker.child import Child, Died
-from ingest_worker.stages import parse
-from ingest_worker.stages.parse import Problem, Reader, Reading
-from shared.config import Engine
-from shared.documents import Page
+from ingest_worker.stages.reading import Document, Problem, Reader, Reading
+from shared.documents import page_from
 from shared.errors import DocumentError, Unreadable
 
 log = structlog.get_logger(__name__)
@@ -61,26 +59,20 @@ class _Lost(Exception):
 
 
 class Sandbox:
-    """A PDF that is open in another process. ``page_count`` and ``repaired`` are those of `parse.Document`.
+    """A document that is open in another process: the `Document` that ``opening`` gives, a page at a time.
 
     ``tick`` is called about every quarter of a second while pages are awaited; what it raises comes out of whatever was
     called, and the process is gone by then. ``peak_bytes`` is the most memory that a process which has ended ever held.
-    Raises what `parse.opened` raises, and `Unreadable` when the file can't be opened within the walls.
+    Raises what ``opening`` raises of `DocumentError`, and `Unreadable` when the file can't be opened within the walls.
     """
 
     def __init__(
-        self,
-        path: Path,
-        engine: Engine,
-        limits: parse.Limits,
-        password: str | None,
-        *,
-        walls: Walls,
-        tick: Callable[[], None],
+        self, opening: Callable[[], AbstractContextManager[Document]], *, walls: Walls, tick: Callable[[], None]
     ) -> None:
         self.repaired = False
+        self.unit = ""
         self.peak_bytes = 0
-        self._work = partial(_serve, path, engine, limits, password)
+        self._work = partial(_serve, opening)
         self._walls = walls
         self._tick = tick
         self._tick_due = time.monotonic() + SLICE_SECONDS
@@ -116,7 +108,7 @@ class Sandbox:
         values = self._ask(b"%d" % number)
         self.repaired |= values["repaired"]
         problem = values["problem"]
-        page = Page(number, values["text"])
+        page = page_from(values["page"])
         return Reading(page, Reader(values["reader"]), values["fell_back"], Problem(problem) if problem else None)
 
     def _open(self) -> int:
@@ -127,7 +119,9 @@ class Sandbox:
 
     def _start(self) -> int:
         self._child = Child(self._work, self._walls.address_space_bytes)
-        return int(self._ask(None)["page_count"])
+        answer = self._ask(None)
+        self.unit = answer["unit"]
+        return int(answer["page_count"])
 
     def _again_after(self, problems: set[Problem], attempt: Callable[[], T]) -> T:
         try:
@@ -176,16 +170,16 @@ def _understood(answer: bytes) -> dict[str, Any]:
             return dict(values)
 
 
-def _serve(path: Path, engine: Engine, limits: parse.Limits, password: str | None, line: socket.socket) -> None:
+def _serve(opening: Callable[[], AbstractContextManager[Document]], line: socket.socket) -> None:
     """What the process does: it opens the file, and then answers each number with that page."""
     try:
-        with parse.opened(path, engine, limits, password) as document:
-            _say(line, page_count=document.page_count)
+        with opening() as document:
+            _say(line, page_count=document.page_count, unit=document.unit)
             for request in line.makefile("rb"):
                 reading = document.reading(int(request))
                 _say(
                     line,
-                    text=reading.page.text,
+                    page=asdict(reading.page),
                     reader=reading.reader,
                     fell_back=reading.fell_back,
                     problem=reading.problem,

@@ -13,10 +13,10 @@ from celery import Celery
 from structlog.contextvars import bound_contextvars
 
 from ingest_worker import pipeline
+from ingest_worker.desk import Desk
 from ingest_worker.drain import Drain
 from ingest_worker.lease import HandBack, Lease
 from ingest_worker.pipeline import Job
-from ingest_worker.reading import Desk
 from ingest_worker.workbench import Workbench
 from shared import task_names
 from shared.broker import hint

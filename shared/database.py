@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from sqlalchemy import (
     Engine,
     Integer,
     MetaData,
+    Row,
     String,
     Table,
     Text,
@@ -19,13 +22,16 @@ from sqlalchemy import (
     delete,
     event,
     insert,
+    inspect,
     select,
+    text,
 )
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from shared.config import Settings
-from shared.documents import Chunk
+from shared.documents import Chunk, rows_from
 
 ROWS_PER_INSERT = 500
 ROWS_PER_FETCH = 500
@@ -44,15 +50,17 @@ CHUNKS = Table(
     Column("page_last", Integer, nullable=False),
     Column("start", Integer, nullable=False),
     Column("end", Integer, nullable=False),
+    Column("tables", Text),  # JSON: a list of tables, each a list of rows; NULL where there is none
 )
 
 
 class ChunkTable:
-    """The rows of all documents. Construction creates the table where it is missing."""
+    """The rows of all documents. Construction creates the table where it is missing, and adds what an old one lacks."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         _create_where_missing(engine)
+        _add_missing_columns(engine)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ChunkTable:
@@ -60,15 +68,22 @@ class ChunkTable:
         return cls(make_engine(settings.database_url))
 
     def replace(
-        self, document_id: str, chunks: Sequence[Chunk], loaded: Callable[[int], None] = lambda _count: None
+        self, document_id: str, chunks: Iterable[Chunk], loaded: Callable[[int], None] = lambda _count: None
     ) -> None:
-        """Put ``chunks`` in the place of what the document had, all or nothing; ``loaded`` hears the count so far."""
+        """Put ``chunks`` in the place of what the document had, all or nothing, a few hundred in memory at a time.
+
+        ``loaded`` hears the count so far, the last time before anything is changed for others.
+        """
+        count = 0
+        rows = (_row(document_id, chunk) for chunk in chunks)
         with self._engine.begin() as transaction:
             transaction.execute(delete(CHUNKS).where(CHUNKS.c.document_id == document_id))
-            for first in range(0, len(chunks), ROWS_PER_INSERT):
-                batch = chunks[first : first + ROWS_PER_INSERT]
-                transaction.execute(insert(CHUNKS), [{"document_id": document_id, **asdict(chunk)} for chunk in batch])
-                loaded(first + len(batch))
+            while batch := list(islice(rows, ROWS_PER_INSERT)):
+                transaction.execute(insert(CHUNKS), batch)
+                count += len(batch)
+                loaded(count)
+            if not count:
+                loaded(0)
 
     def of(self, document_id: str) -> Iterator[Chunk]:
         """The chunks of a document in order, a few hundred in memory at a time."""
@@ -76,7 +91,7 @@ class ChunkTable:
         query = select(*columns).where(CHUNKS.c.document_id == document_id).order_by(CHUNKS.c.index)
         with self._engine.connect() as connection:
             for row in connection.execution_options(yield_per=ROWS_PER_FETCH).execute(query):
-                yield Chunk(**row._asdict())
+                yield _chunk(row)
 
     def remove(self, document_id: str) -> None:
         """Remove the rows of a document."""
@@ -99,12 +114,41 @@ def make_engine(url: str) -> Engine:
     return engine
 
 
+def _row(document_id: str, chunk: Chunk) -> dict[str, Any]:
+    tables = json.dumps(chunk.tables, ensure_ascii=False, separators=(",", ":")) if chunk.tables else None
+    return {"document_id": document_id, **asdict(chunk), "tables": tables}
+
+
+def _chunk(row: Row[Any]) -> Chunk:
+    values = row._asdict()
+    tables = json.loads(values.pop("tables") or "[]")
+    return Chunk(**values, tables=tuple(map(rows_from, tables)))
+
+
 def _create_where_missing(engine: Engine) -> None:
     # Not METADATA.create_all: it looks first and creates then, and processes that start together all look first.
     with engine.begin() as transaction:
         transaction.execute(CreateTable(CHUNKS, if_not_exists=True))
         for index in CHUNKS.indexes:
             transaction.execute(CreateIndex(index, if_not_exists=True))
+
+
+def _add_missing_columns(engine: Engine) -> None:
+    """Columns that came later may be NULL, so that processes of an earlier version go on with the same table."""
+    for column in _missing_columns(engine):
+        statement = f"ALTER TABLE {CHUNKS.name} ADD COLUMN {column.name} {column.type.compile(engine.dialect)}"
+        try:
+            with engine.begin() as transaction:
+                transaction.execute(text(statement))
+        except DBAPIError:
+            if column in _missing_columns(engine):
+                raise
+            # another process that started at the same time was faster
+
+
+def _missing_columns(engine: Engine) -> list[Column[Any]]:
+    present = {column["name"] for column in inspect(engine).get_columns(CHUNKS.name)}
+    return [column for column in CHUNKS.columns if column.name not in present]
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

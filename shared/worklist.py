@@ -48,7 +48,7 @@ class Claim:
     """A part in hand. ``attempt`` and ``token`` fence every write.
 
     ``lost`` counts the workers that were lost with it. ``spent_seconds`` and ``characters`` are what the document has
-    cost and given so far, ``total`` is how many pages it has, 0 before that is known.
+    cost and given so far, ``total`` is how many pages it has, 0 before that is known, in ``unit``.
     """
 
     document_id: str
@@ -59,6 +59,7 @@ class Claim:
     spent_seconds: float
     characters: int
     total: int
+    unit: str
 
     @property
     def held(self) -> tuple[str, str]:
@@ -156,7 +157,7 @@ class Worklist:
             return cast("Sequence[Any]", pipe.execute()[-1])
 
     def _claimed(self, document_id: str, answer: Sequence[Any]) -> Claim:
-        part, token, attempt, lost, turn, spent_ms, characters, total = answer
+        part, token, attempt, lost, turn, spent_ms, characters, total, unit = answer
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zadd(keys.READY, {document_id: turn})
             pipe.zrem(keys.QUEUED, document_id)
@@ -170,6 +171,7 @@ class Worklist:
             spent_seconds=spent_ms / 1000,
             characters=characters,
             total=total,
+            unit=unit.decode(),
         )
 
     def renew(self, claim: Claim, read: int | None = None) -> None:

@@ -33,6 +33,8 @@ _WORDS = _TEXT.split()
 
 WIDTH, HEIGHT = A4
 
+_GRID = ("GRID", (0, 0), (-1, -1), 0.5, colors.black)
+
 
 @cache
 def prose(pages: int) -> bytes:
@@ -50,6 +52,39 @@ def prose(pages: int) -> bytes:
             _table(canvas, number)
 
     return _made(pages, draw)
+
+
+@cache
+def tables_amid_text() -> bytes:
+    """One page: a line, two tables side by side, a line, and a frame of one cell that is no table.
+
+    The left table has a pipe and a cell of two lines, the right one two cells merged.
+    """
+
+    def draw(canvas: Canvas, _number: int) -> None:
+        left = Table([["item", "a|b"], ["two\nlines", "1"]], style=[_GRID])
+        right = Table([["both", ""], ["x", "y"]], style=[_GRID, ("SPAN", (0, 0), (1, 0))])
+        frame = Table([["A frame is no table."]], style=[_GRID])
+        canvas.drawString(72, 760, "Above the tables.")
+        for table, x, y in ((left, 72, 680), (right, 300, 680), (frame, 72, 560)):
+            table.wrapOn(canvas, WIDTH, HEIGHT)
+            table.drawOn(canvas, x, y)
+        canvas.drawString(72, 640, "Below the tables.")
+
+    return _made(1, draw)
+
+
+@cache
+def table_with_a_hole() -> bytes:
+    """One page with a grid of two by two, of which the last cell is missing; text stands in its place."""
+
+    def draw(canvas: Canvas, _number: int) -> None:
+        for x, y, word in ((100, 700, "a"), (200, 700, "b"), (100, 660, "c")):
+            canvas.rect(x, y, 100, 40)
+            canvas.drawString(x + 10, y + 15, word)
+        canvas.drawString(210, 675, "in the hole")
+
+    return _made(1, draw)
 
 
 @cache
@@ -319,6 +354,6 @@ def _lines(words: random.Random) -> Iterator[str]:
 
 def _table(canvas: Canvas, number: int) -> None:
     cells = [["item", "count", "share"], *([f"row {row}", str(row * number), f"{row}%"] for row in range(1, 5))]
-    table = Table(cells, style=[("GRID", (0, 0), (-1, -1), 0.5, colors.black)])
+    table = Table(cells, style=[_GRID])
     table.wrapOn(canvas, WIDTH, HEIGHT)
     table.drawOn(canvas, 20 * mm, 20 * mm)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Self
 
-from ingest_worker.stages.parse import Reader, Reading
+from ingest_worker.stages.reading import Reader, Reading
 from shared.protocol import Notice
 
 #: A warning names at most so many pages; its message always says how many there are.

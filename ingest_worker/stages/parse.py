@@ -1,243 +1,33 @@
-"""Parse: the text of a PDF, page by page, whatever state the file is in.
+"""Parse: a file becomes pages, by the reader of its format.
 
-PDFium counts the pages first, notices a password, and mends a damaged file. Then the engine decides who reads a page:
-PDFium is some thirty times as fast, pdfplumber keeps the layout of tables. Where one fails the other stands in. This
-module turns a file into values; it knows no task, no record and no storage.
+The stages below turn a file into values; they know no task, no record and no storage.
 """
 
 from __future__ import annotations
 
-import re
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import cached_property
-from io import BufferedReader
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
 
-import pdfplumber
-import pypdfium2 as pdfium
-import pypdfium2.raw as pdfium_c
-import structlog
-from pdfplumber.pdf import PDF
-
-from ingest_worker.stages import rulings
+from ingest_worker.stages import pdf
+from ingest_worker.stages.reading import Document, Limits
 from shared.config import Engine
-from shared.documents import Page
-from shared.errors import Encrypted, TooManyPages, Unreadable
-
-log = structlog.get_logger(__name__)
-
-#: What UTF-8 can't carry (lone surrogates, from broken fonts) and what PostgreSQL doesn't store (NUL).
-_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
-
-#: PDFium puts one of these in the place of a hyphen at the end of a line together with the line's end.
-_HYPHEN_AT_LINE_END = re.compile("[\x02\ufffe]")
-
-
-class Reader(StrEnum):
-    """Who got the text of a page."""
-
-    PDFPLUMBER = "pdfplumber"
-    PDFIUM = "pdfium"
-    NOBODY = "nobody"
-
-
-class Problem(StrEnum):
-    """Why a page was left out, though a reader may well have made something of it."""
-
-    TOO_LARGE = "too_large"
-    TIMED_OUT = "timed_out"
-    CRASHED = "crashed"
-    OUT_OF_MEMORY = "out_of_memory"
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A page, and who read it. ``fell_back`` says that the engine's own reader of the page tried it and failed."""
-
-    page: Page
-    reader: Reader
-    fell_back: bool = False
-    problem: Problem | None = None
-
-    @classmethod
-    def left_out(cls, number: int, problem: Problem) -> Reading:
-        """A page without its text, for this reason."""
-        return cls(Page(number, ""), Reader.NOBODY, problem=problem)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much of a document is taken in: a file of a few bytes may hold a page of a gigabyte."""
-
-    pages: int
-    page_characters: int
-
-
-class Document:
-    """An open PDF. ``page_count`` is PDFium's. Made by `opened`."""
-
-    def __init__(self, fast: pdfium.PdfDocument, plumber: _Plumber, engine: Engine, page_characters: int) -> None:
-        self.page_count = len(fast)
-        self._page_characters = page_characters
-        self._fast = fast
-        self._plumber = plumber
-        self._engine = engine
-
-    @property
-    def repaired(self) -> bool:
-        """Whether pdfplumber was asked for a page and could not make sense of the file as it is."""
-        return self._plumber.repaired
-
-    def reading(self, number: int) -> Reading:
-        """The page ``number``, from 1. A page that nobody can read has an empty text.
-
-        Raises `MemoryError`: what is left after one is for the caller to judge, not for the other reader to find out.
-        """
-        failed = False
-        for reader in self._readers(number):
-            try:
-                text = self._text(number, reader)
-            except MemoryError:
-                raise
-            except Exception as error:  # noqa: BLE001 - pdfminer raises anything at all on strange bytes
-                log.debug("page.reader_failed", page=number, reader=reader, error=repr(error))
-                failed = True
-                continue
-            if text is None:
-                continue
-            if len(text) > self._page_characters:
-                return Reading.left_out(number, Problem.TOO_LARGE)
-            return Reading(_page(number, text), reader, failed)
-        return Reading(Page(number, ""), Reader.NOBODY, failed)
-
-    def _text(self, number: int, reader: Reader) -> str | None:
-        """The page's text; None when the file as a whole is not for this reader."""
-        if reader is Reader.PDFIUM:
-            return _text_by_pdfium(self._fast, number)
-        if self._plumber.pdf is None:
-            return None
-        return _text_by_pdfplumber(self._plumber.pdf, number)
-
-    def _readers(self, number: int) -> tuple[Reader, ...]:
-        """Who is asked for the page, in this order: the engine's choice, and then whoever may yet manage."""
-        match self._engine:
-            case Engine.PDFIUM:
-                return (Reader.PDFIUM,)
-            case Engine.AUTO if not self._is_ruled(number):
-                return (Reader.PDFIUM, Reader.PDFPLUMBER)
-            case _ if self._is_crowded(number):
-                return (Reader.PDFIUM,)  # pdfplumber would make an object of each character first
-            case _:
-                return (Reader.PDFPLUMBER, Reader.PDFIUM)
-
-    def _is_crowded(self, number: int) -> bool:
-        try:
-            with closing(self._fast[number - 1]) as page, closing(page.get_textpage()) as text:
-                return int(text.count_chars()) > self._page_characters
-        except pdfium.PdfiumError:
-            return False  # a page that can't be opened is for the readers to judge
-
-    def _is_ruled(self, number: int) -> bool:
-        try:
-            with closing(self._fast[number - 1]) as page:
-                return rulings.is_ruled(page)
-        except pdfium.PdfiumError:
-            return True  # nobody knows: let pdfplumber try first
-
-
-class _Plumber:
-    """The file as pdfplumber sees it, opened when it is first needed: that takes longer than PDFium takes to read it.
-
-    ``pdf`` is None when not even the repaired copy tells pdfplumber of as many pages as PDFium.
-    """
-
-    def __init__(self, path: Path, password: str | None, fast: pdfium.PdfDocument, resources: ExitStack) -> None:
-        self.repaired = False
-        self._path = path
-        self._password = password
-        self._fast = fast
-        self._resources = resources
-
-    @cached_property
-    def pdf(self) -> PDF | None:
-        """The document, opened at first use."""
-        stream = self._resources.enter_context(self._path.open("rb"))
-        pdf = _open_with_pdfplumber(stream, self._password, len(self._fast))
-        if pdf is not None:
-            return pdf
-        self.repaired = True
-        copy = self._resources.enter_context(tempfile.TemporaryFile(prefix="ingest-"))  # noqa: SIM115 - the stack closes it
-        return _open_repaired(self._fast, self._password, copy)
+from shared.errors import Unreadable
+from shared.media import MediaType
 
 
 @contextmanager
-def opened(path: Path, engine: Engine, limits: Limits, password: str | None = None) -> Iterator[Document]:
-    """The PDF at ``path``, for the block, its pages read by ``engine``.
+def opened(
+    path: Path, media_type: str, engine: Engine, limits: Limits, password: str | None = None
+) -> Iterator[Document]:
+    """The document at ``path``, for the block. ``engine`` and ``password`` are for a PDF, and else not asked.
 
-    Raises `Encrypted` when it can't be opened with this ``password``, or without one (one that only restricts its
-    owner's readers is no hindrance), `Unreadable` when not one page can be recovered, and `TooManyPages`.
+    Raises `Encrypted`, `Unreadable` and `TooManyPages`.
     """
-    with ExitStack() as resources:
-        fast = resources.enter_context(closing(_open_with_pdfium(path, password)))
-        if len(fast) == 0:
-            raise Unreadable("The file holds no page that can be read.")
-        if len(fast) > limits.pages:
-            raise TooManyPages(f"The file has {len(fast)} pages; {limits.pages} is the most that is taken.")
-        yield Document(fast, _Plumber(path, password, fast, resources), engine, limits.page_characters)
-
-
-def _open_with_pdfium(path: Path, password: str | None) -> pdfium.PdfDocument:
-    try:
-        return pdfium.PdfDocument(path, password=password)
-    except pdfium.PdfiumError as error:
-        if error.err_code == pdfium_c.FPDF_ERR_PASSWORD:
-            needed = "it opens only with a password" if password is None else "this password does not open it"
-            raise Encrypted(f"The file is encrypted: {needed}.") from error
-        if error.err_code == pdfium_c.FPDF_ERR_SECURITY:
-            raise Encrypted("The file is encrypted in a way that is not supported.") from error
-        raise Unreadable("The file is too damaged: not one page could be recovered.") from error
-
-
-def _open_with_pdfplumber(stream: IO[bytes], password: str | None, page_count: int) -> PDF | None:
-    """The document as pdfplumber sees it; None when it sees none, or another number of pages.
-
-    The caller owns the stream and closes it, and nobody calls ``PDF.close``: that makes every page anew to close it.
-    """
-    try:
-        pdf = pdfplumber.open(cast("BufferedReader", stream), password=password)
-        found = len(pdf.pages)
-    except Exception as error:  # noqa: BLE001 - pdfminer raises anything at all on strange bytes
-        log.debug("document.pdfplumber_failed", error=repr(error))
-        return None
-    return pdf if found == page_count else None
-
-
-def _open_repaired(fast: pdfium.PdfDocument, password: str | None, copy: IO[bytes]) -> PDF | None:
-    try:
-        fast.save(copy)
-    except pdfium.PdfiumError as error:
-        log.debug("document.repair_failed", error=repr(error))
-        return None
-    return _open_with_pdfplumber(copy, password, len(fast))
-
-
-def _text_by_pdfplumber(pdf: PDF, number: int) -> str:
-    page: Any = pdf.pages[number - 1]
-    try:
-        return str(page.extract_text())
-    finally:
-        page.close()  # else every character of every page stays in memory
-
-
-def _text_by_pdfium(pdf: pdfium.PdfDocument, number: int) -> str:
-    with closing(pdf[number - 1]) as page, closing(page.get_textpage()) as text:
-        return _HYPHEN_AT_LINE_END.sub("-\n", str(text.get_text_bounded()))
-
-
-def _page(number: int, text: str) -> Page:
-    return Page(number, _NOT_STORABLE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n")))
+    match media_type:
+        case MediaType.PDF:
+            opening = pdf.opened(path, engine, limits, password)
+        case _:
+            raise Unreadable(f"Nobody here reads {media_type}.")
+    with opening as document:
+        yield document

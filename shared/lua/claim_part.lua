@@ -5,7 +5,7 @@
 -- ARGV[3]  most_running     how many parts of a document may be in hand at once
 --
 -- Returns   {code, ...}. code is one of
---             claimed            then part, token, attempt, how often it was lost, turn, spent_ms, characters, total pages
+--             claimed            then part, token, attempt, how often it was lost, turn, spent_ms, characters, total pages, unit
 --             nothing            no part waits
 --             busy               as many are in hand as may be
 --             unknown_ingestion, already_finished
@@ -31,8 +31,8 @@ local token = attempt .. '.' .. string.format('%.0f', redis.call('HINCRBY', WORK
 redis.call('ZREM', WAITING, part)
 redis.call('ZADD', RUNNING, now_ms() + lease_ms, part)
 redis.call('HSET', WORK, 'token:' .. part, token)
-local known = redis.call('HMGET', WORK, 'lost:' .. part, 'spent_ms', 'characters', 'total')
+local known = redis.call('HMGET', WORK, 'lost:' .. part, 'spent_ms', 'characters', 'total', 'unit')
 for i = 1, 4 do
   known[i] = tonumber(known[i] or 0)
 end
-return {'claimed', part, token, attempt, known[1], turn, known[2], known[3], known[4]}
+return {'claimed', part, token, attempt, known[1], turn, known[2], known[3], known[4], known[5] or ''}

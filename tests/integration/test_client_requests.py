@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import threading
@@ -198,11 +199,16 @@ def test_an_id_cannot_name_another_route(server: ScriptedServer, client: Client)
 
 
 def test_chunks_come_one_by_one(server: ScriptedServer, client: Client) -> None:
-    """Each line is a chunk; a text may hold any line separator of Unicode; unknown members are left alone."""
-    chunk = '{"id":"c0","index":0,"text":"a\u2028b","page_first":1,"page_last":2,"start":0,"end":3,"new":1}\n'
-    server.on("GET /ingestions/A/chunks", answer("200 OK", "application/x-ndjson", chunk.encode() * 2))
+    """Each line is a chunk; a text may hold any line separator of Unicode; unknown members are left alone.
+
+    A server of an earlier version tells of no tables.
+    """
+    old = '{"id":"c0","index":0,"text":"a\u2028b","page_first":1,"page_last":2,"start":0,"end":3,"new":1}\n'
+    new = old.replace('"new":1', '"tables":[[["a",null],["b","c"]]]')
+    server.on("GET /ingestions/A/chunks", answer("200 OK", "application/x-ndjson", (old + new).encode()))
     expected = Chunk(id="c0", index=0, text="a\u2028b", page_first=1, page_last=2, start=0, end=3)
-    assert list(client.chunks("A")) == [expected, expected]
+    rows = (("a", None), ("b", "c"))
+    assert list(client.chunks("A")) == [expected, dataclasses.replace(expected, tables=(rows,))]
 
 
 def test_chunks_that_break_off_are_an_error(server: ScriptedServer, client: Client) -> None:

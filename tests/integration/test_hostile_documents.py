@@ -9,7 +9,8 @@ import pytest
 
 from ingest_worker.sandbox import Sandbox, Walls
 from ingest_worker.stages.findings import Findings
-from ingest_worker.stages.parse import Limits, Problem, Reading
+from ingest_worker.stages.pdf import opened
+from ingest_worker.stages.reading import Limits, Problem, Reading
 from shared.config import Engine
 from shared.errors import DocumentError, TooManyPages, Unreadable
 from shared.protocol import Notice
@@ -37,7 +38,7 @@ def read(tmp_path):
         walls = Walls(PAGE_SECONDS, inherited + (400 << 20))
         findings = Findings()
         began = time.monotonic()
-        with Sandbox(path, engine, LIMITS, None, walls=walls, tick=lambda: None) as document:
+        with Sandbox(lambda: opened(path, engine, LIMITS), walls=walls, tick=lambda: None) as document:
             readings = [document.reading(number) for number in range(1, document.page_count + 1)]
             findings.repaired = document.repaired
         for reading in readings:

@@ -19,9 +19,9 @@ from celery import Celery
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from ingest_worker.desk import Desk
 from ingest_worker.drain import Drain
 from ingest_worker.pipeline import LOSSES_TO_GIVE_UP, LOSSES_TO_HALVE
-from ingest_worker.reading import Desk
 from ingest_worker.tasks import Hand
 from ingest_worker.workbench import Workbench
 from shared import keys, task_names
@@ -147,7 +147,7 @@ def test_a_document_passes_every_stage_and_is_completed(bench):
     assert [event.progress for event in events] == sorted(event.progress for event in events)
     messages = [event.message for event in events]
     assert messages.count("Parsed 15 of 20 pages") == 1
-    assert f"Wrote {len(chunks)} of {len(chunks)} chunks" in messages
+    assert "Split 20 of 20 pages" in messages
     assert f"Loaded {len(chunks)} of {len(chunks)} chunks" in messages
     assert [event.progress for event in events if event.progress == 100] == [100]
 

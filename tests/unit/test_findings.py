@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest_worker.stages.findings import MAX_PAGES_NAMED, SENTENCES, Findings
-from ingest_worker.stages.parse import Problem, Reader, Reading
+from ingest_worker.stages.reading import Problem, Reader, Reading
 from shared.documents import Page
 
 readings = st.tuples(

@@ -23,8 +23,8 @@ import psutil
 import pytest
 
 from ingest_worker.sandbox import Sandbox, Walls
-from ingest_worker.stages import parse
-from ingest_worker.stages.parse import Limits, Problem, Reader
+from ingest_worker.stages import pdf
+from ingest_worker.stages.reading import Limits, Problem, Reader
 from shared.config import Engine
 from shared.errors import Encrypted, TooManyPages, Unreadable
 from tests import pdfs
@@ -50,14 +50,16 @@ def reader(monkeypatch) -> Callable[[Callable[[int], object]], None]:
     """Has something happen before a page is read; what is not None is its text."""
 
     def install(happens: Callable[[int], object]) -> None:
-        by_pdfium = parse._text_by_pdfium
-        monkeypatch.setattr(parse, "_text_by_pdfium", lambda pdf, number: happens(number) or by_pdfium(pdf, number))
+        by_pdfium = pdf._text_by_pdfium
+        monkeypatch.setattr(pdf, "_text_by_pdfium", lambda file, number: happens(number) or by_pdfium(file, number))
 
     return install
 
 
-def sandboxed(path: Path, engine: Engine = Engine.PDFIUM, walls: Walls = WALLS, tick=lambda: None) -> Sandbox:
-    return Sandbox(path, engine, LIMITS, None, walls=walls, tick=tick)
+def sandboxed(
+    path: Path, engine: Engine = Engine.PDFIUM, walls: Walls = WALLS, *, tick=lambda: None, password: str | None = None
+) -> Sandbox:
+    return Sandbox(lambda: pdf.opened(path, engine, LIMITS, password), walls=walls, tick=tick)
 
 
 def problems(path: Path, walls: Walls = WALLS) -> list[Problem | None]:
@@ -102,11 +104,13 @@ def tries(tmp_path) -> Tries:
 
 
 @pytest.mark.parametrize("engine", list(Engine))
-@pytest.mark.parametrize("pdf", [pdfs.prose(11), pdfs.damaged(3), pdfs.scanned(2)], ids=["prose", "damaged", "scanned"])
-def test_the_pages_are_those_that_are_read_without_it(path, engine, pdf):
+@pytest.mark.parametrize(
+    "content", [pdfs.prose(11), pdfs.damaged(3), pdfs.scanned(2)], ids=["prose", "damaged", "scanned"]
+)
+def test_the_pages_are_those_that_are_read_without_it(path, engine, content):
     """The same text by the same reader, in any order, and the same word on damage."""
-    path.write_bytes(pdf)
-    with parse.opened(path, engine, LIMITS) as document:
+    path.write_bytes(content)
+    with pdf.opened(path, engine, LIMITS) as document:
         expected = [document.reading(number) for number in range(1, document.page_count + 1)]
         repaired = document.repaired
     with nothing_left_behind(), sandboxed(path, engine) as document:
@@ -140,7 +144,7 @@ def test_a_fault_of_the_disk_is_not_the_documents(path):
 def test_a_password_opens_an_encrypted_file(path):
     """It is known to the process without being sent anywhere."""
     path.write_bytes(pdfs.encrypted("secret"))
-    with Sandbox(path, Engine.AUTO, LIMITS, "secret", walls=WALLS, tick=lambda: None) as document:
+    with sandboxed(path, Engine.AUTO, password="secret") as document:
         assert "Page 1" in document.reading(1).page.text
 
 
@@ -215,7 +219,7 @@ def test_memory_taken_bit_by_bit_ends_in_the_same_way(path, reader):
 @pytest.mark.parametrize("fail", [lambda: time.sleep(60), lambda: ctypes.string_at(0)], ids=["hangs", "crashes"])
 def test_a_file_that_cannot_be_opened_is_unreadable(path, monkeypatch, tries, fail):
     """After two tries."""
-    monkeypatch.setattr(parse, "opened", lambda *_: tries() and fail())
+    monkeypatch.setattr(pdf, "opened", lambda *_: tries() and fail())
     with nothing_left_behind(), pytest.raises(Unreadable, match="could not be opened"):
         sandboxed(path, walls=HASTE)
     assert tries.count == 2
@@ -255,7 +259,7 @@ def test_what_the_caller_raises_during_opening_comes_out(path, monkeypatch):
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(parse, "opened", lambda *_: time.sleep(60))
+    monkeypatch.setattr(pdf, "opened", lambda *_: time.sleep(60))
     with nothing_left_behind(), pytest.raises(KeyboardInterrupt):
         sandboxed(path, tick=interrupt)
 
@@ -264,10 +268,12 @@ def test_what_the_caller_raises_during_opening_comes_out(path, monkeypatch):
 def test_the_process_dies_with_the_one_that_made_it(path):
     """Even in the middle of a page, when nobody could end it."""
     script = (
-        "import os, sys, time; from pathlib import Path; from ingest_worker.stages import parse;"
-        "from ingest_worker.sandbox import *;"
-        "parse._text_by_pdfium = lambda *_: (print(os.getpid(), flush=True), time.sleep(60));"
-        "s = Sandbox(Path(sys.argv[1]), Engine.PDFIUM, parse.Limits(9, 9), None, walls=Walls(60, 2**30), tick=int);"
+        "import os, sys, time; from pathlib import Path; from ingest_worker.stages import pdf;"
+        "from ingest_worker.sandbox import *; from ingest_worker.stages.reading import Limits;"
+        "from shared.config import Engine;"
+        "pdf._text_by_pdfium = lambda *_: (print(os.getpid(), flush=True), time.sleep(60));"
+        "o = lambda: pdf.opened(Path(sys.argv[1]), Engine.PDFIUM, Limits(9, 9));"
+        "s = Sandbox(o, walls=Walls(60, 2**30), tick=int);"
         "s.reading(1)"
     )
     # the child prints to standard error: its standard output is not the parent's

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import io
 
+import pdfplumber
 import pypdfium2 as pdfium
 import pytest
 
-from ingest_worker.stages import parse as parsing
+from ingest_worker.stages import pdf as reading_pdf
 from ingest_worker.stages.findings import Findings
-from ingest_worker.stages.parse import Limits, Reader, opened
+from ingest_worker.stages.pdf import opened
+from ingest_worker.stages.reading import Limits, Reader
+from ingest_worker.stages.tables import markdown
 from shared.config import Engine
 from shared.errors import Encrypted, TooManyPages, Unreadable
 from tests import pdfs
@@ -41,7 +45,7 @@ def test_every_page_comes_in_order_with_its_text(parse):
     assert [page.number for page in pages] == list(range(1, 11))
     assert all(page.text.startswith(f"Page {page.number}: ") for page in pages)
     assert pdfs.CHINESE in pages[6].text
-    assert "row 3 30 3%" in pages[9].text
+    assert "| row 3 | 30 | 3% |" in pages[9].text
     assert warnings == ()
 
 
@@ -178,7 +182,7 @@ def test_where_the_fast_reader_fails_the_other_stands_in(parse, monkeypatch):
     def fails(_pdf, _number):
         raise pdfium.PdfiumError("no")
 
-    monkeypatch.setattr("ingest_worker.stages.parse._text_by_pdfium", fails)
+    monkeypatch.setattr("ingest_worker.stages.pdf._text_by_pdfium", fails)
     pages, warnings = parse(pdfs.prose(2), Engine.AUTO)
     assert [page.text.split(":")[0] for page in pages] == ["Page 1", "Page 2"]
     assert [(warning.code, warning.pages) for warning in warnings] == [("page_fallback", (1, 2))]
@@ -195,8 +199,10 @@ def test_a_word_broken_over_two_lines_stays_as_printed(parse, engine):
 def test_a_page_of_a_million_characters_costs_that_page_alone(parse, engine, monkeypatch):
     """It is left out before anyone makes an object of each character, and a warning names it."""
     asked = []
-    by_pdfplumber = parsing._text_by_pdfplumber
-    monkeypatch.setattr(parsing, "_text_by_pdfplumber", lambda pdf, n: (asked.append(n), by_pdfplumber(pdf, n))[1])
+    plumber = reading_pdf._text_by_pdfplumber
+    monkeypatch.setattr(
+        reading_pdf, "_text_by_pdfplumber", lambda pdf, n, **known: (asked.append(n), plumber(pdf, n, **known))[1]
+    )
     pages, warnings = parse(pdfs.character_bomb(3, bomb=2, characters=1_000_000), engine)
     assert [page.text for page in pages] == ["Page 1: harmless", "", "Page 3: harmless"]
     assert [(warning.code, warning.pages) for warning in warnings] == [("page_too_large", (2,))]
@@ -219,3 +225,42 @@ def test_a_password_opens_an_encrypted_file(tmp_path, engine):
         assert "Page 1" in document.reading(1).page.text
     with pytest.raises(Encrypted, match="this password does not open it"), opened(path, engine, LIMITS, "wrong"):
         pass
+
+
+@pytest.mark.parametrize("engine", [Engine.AUTO, Engine.PDFPLUMBER])
+def test_a_ruled_table_stands_in_its_place_as_markdown(parse, engine):
+    """Its words come once, in the table; a frame of one cell stays text; of two side by side the left comes first."""
+    pages, warnings = parse(pdfs.tables_amid_text(), engine)
+    assert pages[0].text == (
+        "Above the tables.\n\n"
+        "| item | a\\|b |\n| --- | --- |\n| two<br>lines | 1 |\n\n"
+        "| both |  |\n| --- | --- |\n| x | y |\n\n"
+        "Below the tables.\nA frame is no table."
+    )
+    assert warnings == ()
+
+
+def test_a_table_is_kept_as_structure_cell_by_cell(parse):
+    """The cells are pdfplumber's own, and the place is that of the Markdown; a merged cell is None."""
+    pages, _ = parse(pdfs.tables_amid_text(), Engine.AUTO)
+    with pdfplumber.open(io.BytesIO(pdfs.tables_amid_text())) as pdf:
+        cells = [tuple(map(tuple, table)) for table in pdf.pages[0].extract_tables()]
+    assert [table.rows for table in pages[0].tables] == cells[:2]
+    assert pages[0].tables[1].rows == (("both", None), ("x", "y"))
+    assert [pages[0].text[table.start : table.end] for table in pages[0].tables] == [
+        markdown(table.rows) for table in pages[0].tables
+    ]
+
+
+def test_pdfium_alone_tells_no_tables(parse):
+    """It is the engine for those who want the words, and fast."""
+    pages, _ = parse(pdfs.tables_amid_text(), Engine.PDFIUM)
+    assert pages[0].tables == ()
+    assert "item" in pages[0].text
+
+
+def test_what_stands_between_the_cells_of_a_table_is_not_lost(parse):
+    """A grid with a hole: only the words in its cells are the table's."""
+    pages, _ = parse(pdfs.table_with_a_hole(), Engine.AUTO)
+    assert [table.rows for table in pages[0].tables] == [(("a", "b"), ("c", None))]
+    assert "| c |  |\n\nin the hole" in pages[0].text

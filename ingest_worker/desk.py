@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ingest_worker.sandbox import Sandbox, Walls
-from ingest_worker.stages.parse import Limits
+from ingest_worker.stages import parse
+from ingest_worker.stages.reading import Limits
 from ingest_worker.workbench import Workbench
 from shared.store import Source
 
@@ -55,14 +57,16 @@ class Desk:
 
     def _sandbox(self, path: Path, source: Source) -> Sandbox:
         settings = self._bench.settings
-        return Sandbox(
+        opening = partial(
+            parse.opened,
             path,
+            source.media_type,
             source.options.engine,
             Limits(settings.max_pages, settings.max_page_characters),
             self._bench.seal.open(source.sealed_password) if source.sealed_password else None,
-            walls=Walls(settings.page_seconds, settings.parse_address_space_bytes),
-            tick=self._pass_on,
         )
+        walls = Walls(settings.page_seconds, settings.parse_address_space_bytes)
+        return Sandbox(opening, walls=walls, tick=self._pass_on)
 
     def _pass_on(self) -> None:
         self._tick()

@@ -1,0 +1,47 @@
+"""A table as Markdown, and where it stands in a text. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from shared.documents import Rows, Table
+
+#: Between two blocks of a text, as Markdown has it.
+BLOCK_SEPARATOR = "\n\n"
+
+_LINE_END = re.compile(r"\s*(?:\r\n|\r|\n)\s*")
+
+
+def is_table(rows: Rows) -> bool:
+    """Whether the cells are worth a table: two rows, two columns, and a word in one of them. Else it is a frame."""
+    return len(rows) > 1 and max(map(len, rows)) > 1 and any(cell and cell.strip() for row in rows for cell in row)
+
+
+def markdown(rows: Rows) -> str:
+    """The table in GitHub's Markdown: a line for the header, one for the delimiter row, and one for each other row."""
+    width = max(map(len, rows))
+    header, *others = (_line(_escaped(cell or "") for cell in (*row, *[None] * (width - len(row)))) for row in rows)
+    return "\n".join([header, _line(["---"] * width), *others])
+
+
+def laid_out(blocks: Iterable[str | Rows]) -> tuple[str, tuple[Table, ...]]:
+    """One text of blocks in their order, an empty line between two, the tables among them written as Markdown."""
+    texts: list[str] = []
+    tables: list[Table] = []
+    offset = 0
+    for block in blocks:
+        text = block if isinstance(block, str) else markdown(block)
+        if not isinstance(block, str):
+            tables.append(Table(block, offset, offset + len(text)))
+        texts.append(text)
+        offset += len(text) + len(BLOCK_SEPARATOR)
+    return BLOCK_SEPARATOR.join(texts), tuple(tables)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(cell: str) -> str:
+    return _LINE_END.sub("<br>", cell.strip()).replace("|", "\\|")
