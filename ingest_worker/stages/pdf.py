@@ -44,6 +44,13 @@ class Pdf:
         self._fast = fast
         self._plumber = plumber
         self._engine = engine
+        self._at_hand: tuple[int, pdfium.PdfPage] | None = None
+
+    def close(self) -> None:
+        """Close the page that was read last."""
+        if self._at_hand:
+            self._at_hand[1].close()
+            self._at_hand = None
 
     @property
     def repaired(self) -> bool:
@@ -76,7 +83,7 @@ class Pdf:
     def _page(self, number: int, reader: Reader, *, is_ruled: bool) -> Page | None:
         """The page; None when the file as a whole is not for this reader."""
         if reader is Reader.PDFIUM:
-            return Page(number, storable(_text_by_pdfium(self._fast, number)))
+            return Page(number, storable(_text_by_pdfium(self._fast_page(number))))
         if self._plumber.pdf is None:
             return None
         return Page(number, *_text_by_pdfplumber(self._plumber.pdf, number, is_ruled=is_ruled))
@@ -93,17 +100,23 @@ class Pdf:
             case _:
                 return (Reader.PDFPLUMBER, Reader.PDFIUM)
 
+    def _fast_page(self, number: int) -> pdfium.PdfPage:
+        """PDFium's page, opened once for all who look at it. Raises `pdfium.PdfiumError`."""
+        if self._at_hand is None or self._at_hand[0] != number:
+            self.close()
+            self._at_hand = (number, self._fast[number - 1])
+        return self._at_hand[1]
+
     def _is_crowded(self, number: int) -> bool:
         try:
-            with closing(self._fast[number - 1]) as page, closing(page.get_textpage()) as text:
+            with closing(self._fast_page(number).get_textpage()) as text:
                 return int(text.count_chars()) > self._page_characters
         except pdfium.PdfiumError:
             return False  # a page that can't be opened is for the readers to judge
 
     def _is_ruled(self, number: int) -> bool:
         try:
-            with closing(self._fast[number - 1]) as page:
-                return rulings.is_ruled(page)
+            return rulings.is_ruled(self._fast_page(number))
         except pdfium.PdfiumError:
             return True  # nobody knows: let pdfplumber try first
 
@@ -146,7 +159,9 @@ def opened(path: Path, engine: Engine, limits: Limits, password: str | None = No
             raise Unreadable("The file holds no page that can be read.")
         if len(fast) > limits.pages:
             raise TooManyPages(f"The file has {len(fast)} pages; {limits.pages} is the most that is taken.")
-        yield Pdf(fast, _Plumber(path, password, fast, resources), engine, limits.page_characters)
+        pdf = Pdf(fast, _Plumber(path, password, fast, resources), engine, limits.page_characters)
+        with closing(pdf):
+            yield pdf
 
 
 def _open_with_pdfium(path: Path, password: str | None) -> pdfium.PdfDocument:
@@ -192,6 +207,6 @@ def _text_by_pdfplumber(pdf: PDF, number: int, *, is_ruled: bool) -> tuple[str, 
         page.close()  # else every character of every page stays in memory
 
 
-def _text_by_pdfium(pdf: pdfium.PdfDocument, number: int) -> str:
-    with closing(pdf[number - 1]) as page, closing(page.get_textpage()) as text:
+def _text_by_pdfium(page: pdfium.PdfPage) -> str:
+    with closing(page.get_textpage()) as text:
         return _HYPHEN_AT_LINE_END.sub("-\n", str(text.get_text_bounded()))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest_worker.stages.rulings import Box, has_grid
+from ingest_worker.stages.rulings import Box, has_cells, has_grid
 
 
 def grid(columns: int, rows: int, left: float = 50, bottom: float = 50, *, step: float = 40):
@@ -22,6 +22,14 @@ def grid(columns: int, rows: int, left: float = 50, bottom: float = 50, *, step:
 def test_a_table_of_two_by_two_or_more_is_ruled(columns, rows, left, bottom):
     """Wherever it stands on the page."""
     assert has_grid(*grid(columns, rows, left, bottom))
+    assert has_cells(*grid(columns, rows, left, bottom))
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(6, 1), (1, 6)])
+def test_a_row_of_boxes_is_no_table(columns, rows):
+    """A diagram, or a form, has crossings enough, but no two rows of two cells."""
+    assert has_grid(*grid(columns, rows))
+    assert not has_cells(*grid(columns, rows))
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(1, 1), (2, 1), (1, 2)])

@@ -26,6 +26,7 @@ from ingest_worker.sandbox import Sandbox, Walls
 from ingest_worker.stages import pdf
 from ingest_worker.stages.reading import Limits, Problem, Reader
 from shared.config import Engine
+from shared.documents import Page
 from shared.errors import Encrypted, TooManyPages, Unreadable
 from tests import pdfs
 from tests.awaiting import wait_until
@@ -50,8 +51,13 @@ def reader(monkeypatch) -> Callable[[Callable[[int], object]], None]:
     """Has something happen before a page is read; what is not None is its text."""
 
     def install(happens: Callable[[int], object]) -> None:
-        by_pdfium = pdf._text_by_pdfium
-        monkeypatch.setattr(pdf, "_text_by_pdfium", lambda file, number: happens(number) or by_pdfium(file, number))
+        really = pdf.Pdf._page
+
+        def page(self: pdf.Pdf, number: int, reader: Reader, *, is_ruled: bool) -> Page | None:
+            text = happens(number)
+            return Page(number, text) if isinstance(text, str) else really(self, number, reader, is_ruled=is_ruled)
+
+        monkeypatch.setattr(pdf.Pdf, "_page", page)
 
     return install
 
