@@ -122,6 +122,18 @@ class Client:
         except ValueError as error:
             raise _not_ours(response) from error
 
+    def queues(self) -> dict[str, float]:
+        """How much there is to do: documents ``queued`` and ``running``, the age of the oldest of each in seconds.
+
+        Raises `RequestRefused`, `ServerUnreachable`.
+        """
+        with translated():
+            response = _accepted(self._http.get("/queues"))
+        try:
+            return {str(name): float(value) for name, value in response.json().items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise _not_ours(response) from error
+
     def watch(self, *document_ids: str) -> Iterator[State]:
         """Each new state of the documents, in order and once, from the present one to the final one of each.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -108,6 +109,18 @@ def chunks(document_id: DocumentId, server: Server = DEFAULT_SERVER) -> int:
     """Print the chunks of a completed document as JSON Lines."""
     for line in _client(server).chunk_lines(document_id):
         sys.stdout.buffer.write(line)
+    return exits.OK
+
+
+@app.command()
+@exits.reported
+def queues(
+    json: Annotated[bool, typer.Option("--json", help="As the server tells it, for programs.")] = False,
+    server: Server = DEFAULT_SERVER,
+) -> int:
+    """Print how much waits, how much is worked on, and how old the oldest is."""
+    found = _client(server).queues()
+    print(dumps(found) if json else "\n".join(words.queues(found)))
     return exits.OK
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from shared.jobs import Status
@@ -40,6 +40,14 @@ def reason(state: State) -> str:
     if state.error:
         return f"{state.error.code}: {state.error.message}"
     return {Status.FAILED: "failed", Status.CANCELLED: "cancelled"}.get(state.status, "")
+
+
+def queues(found: Mapping[str, float]) -> Iterator[str]:
+    """Lines for what ``GET /queues`` says."""
+    for name, age in (("queued", "oldest_queued_seconds"), ("running", "oldest_seconds")):
+        oldest = f", the oldest for {duration(found[age])}" if found[name] else ""
+        yield f"{name:8} {found[name]:.0f}{oldest}"
+    yield f"{'parts':8} {found['parts_claimable']:.0f} that more workers could take on at once"
 
 
 def duration(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from ingest_web import health, ingestions, pages, problems, services, streams, uploads
+from ingest_web import health, ingestions, metrics, pages, problems, services, streams, uploads
 from ingest_web.services import Services
 from shared.config import Settings
 
@@ -16,6 +16,6 @@ def create_app(settings: Settings) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     services.install(app, Services.from_settings(settings))
     problems.install(app)
-    for module in (uploads, ingestions, streams, health, pages):
+    for module in (uploads, ingestions, streams, health, metrics, pages):
         app.register_blueprint(module.blueprint)
     return app

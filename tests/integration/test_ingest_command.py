@@ -181,6 +181,19 @@ def test_watch_survives_a_lost_connection(server: ScriptedServer) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_queues_are_for_people_and_for_programs(server: ScriptedServer) -> None:
+    """Two lines with the oldest of each, or what the server says."""
+    found = {"queued": 3, "running": 1, "oldest_queued_seconds": 12.5, "oldest_seconds": 75.0, "parts_claimable": 9}
+    reply = answer("200 OK", "application/json", json.dumps(found).encode())
+    server.on("GET /queues", reply, reply)
+    assert ingest(server, "queues").stdout.splitlines() == [
+        "queued   3, the oldest for 0:13",
+        "running  1, the oldest for 1:15",
+        "parts    9 that more workers could take on at once",
+    ]
+    assert json.loads(ingest(server, "queues", "--json").stdout) == found
+
+
 def test_status_is_for_people(server: ScriptedServer) -> None:
     """Name first, then a line for each thing."""
     status_of(server, completed())

@@ -1,0 +1,73 @@
+"""What operators scale by: how much waits, how much is worked on and how old the oldest is, from our own record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import structlog
+from flask import Blueprint, Response, jsonify
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ingest_web import services
+from ingest_web.services import Services
+from shared.errors import StoreUnavailable
+
+log = structlog.stdlib.get_logger(__name__)
+
+blueprint = Blueprint("metrics", __name__)
+
+#: Parts are counted so far and no further: nobody starts more workers than this at once.
+MOST_PARTS = 1000
+
+
+#: What the figures of `GET /queues` are called for Prometheus.
+MEANINGS = {
+    "queued": ("ingest_documents_queued", "Documents that wait for a worker"),
+    "running": ("ingest_documents_running", "Documents that are worked on"),
+    "oldest_queued_seconds": ("ingest_oldest_queued_seconds", "How long the oldest of those that wait has waited"),
+    "oldest_seconds": ("ingest_oldest_document_seconds", "The age of the oldest document that is not finished"),
+    "parts_claimable": ("ingest_parts_claimable", "Parts of documents that more workers could take on at once"),
+}
+
+
+@blueprint.get("/queues")
+def queues() -> Response:
+    """The documents that wait for a worker and those that are worked on, and the age of the oldest in seconds."""
+    return jsonify(_queues(services.current()))
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """The same for Prometheus, with this process's streams and resources. 200 also without Redis: it says so."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(_Work(services.current()))
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def _queues(current: Services) -> dict[str, float]:
+    worklist = current.worklist
+    return {**asdict(worklist.overview()), "parts_claimable": worklist.claimable(MOST_PARTS)}
+
+
+class _Work(Collector):
+    """Read when it is asked for. What concerns documents is the same whichever process answers."""
+
+    def __init__(self, current: Services) -> None:
+        self._current = current
+
+    def collect(self) -> Iterable[Metric]:
+        """The gauges, those of the record only while there is one to read."""
+        viewers = self._current.hub.viewer_count
+        yield GaugeMetricFamily("ingest_streams_open", "Viewers of this process", viewers)
+        try:
+            values = _queues(self._current)
+        except StoreUnavailable as error:
+            log.warning("metrics.without_redis", reason=error.detail)
+            values = {}
+        yield GaugeMetricFamily("ingest_redis_up", "Whether Redis answers", float(bool(values)))
+        for name, value in values.items():
+            yield GaugeMetricFamily(*MEANINGS[name], value)
