@@ -211,7 +211,8 @@ class Stack:
         self.web = [
             WebNode(f"web{n}", self.environment, folder / f"web{n}.log", web_processes) for n in range(1, web + 1)
         ]
-        self.workers = [self._make_worker(f"worker{n}", concurrency) for n in range(1, workers + 1)]
+        self._concurrency = concurrency
+        self.workers = [self._make_worker(f"worker{n}") for n in range(1, workers + 1)]
         self.balancer = Balancer(self.web, folder) if balancer else None
 
     def _make_valkey(self) -> ValkeyServer:
@@ -223,11 +224,17 @@ class Stack:
             config={"loglevel": "warning", "appendonly": "yes", "appendfsync": "everysec"},
         )
 
-    def _make_worker(self, name: str, concurrency: int) -> Process:
+    def add_worker(self) -> Process:
+        """One worker more, started but perhaps not ready yet."""
+        self.workers.append(self._make_worker(f"worker{len(self.workers) + 1}"))
+        self.workers[-1].start()
+        return self.workers[-1]
+
+    def _make_worker(self, name: str) -> Process:
         command = [sys.executable, "-m", "celery", "-A", "ingest_worker.main", "worker", "--loglevel", "INFO"]
         command += [
             "--concurrency",
-            str(concurrency),
+            str(self._concurrency),
             "--hostname",
             f"{name}@%h",
             "--without-gossip",

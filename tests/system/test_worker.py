@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -13,79 +12,19 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import psutil
 import pytest
 
 from shared import keys
-from shared.broker import hint, make_celery
-from shared.config import Settings
 from shared.database import ChunkTable
 from shared.jobs import Status
-from shared.options import Options
-from shared.protocol import State
-from shared.storage import Storage, source_path
-from shared.store import Source, Store
+from shared.store import Store
 from shared.worklist import Worklist
 from tests import pdfs
 from tests.awaiting import wait_until
-from tests.stack import ROOT, Process, Stack
+from tests.stack import ROOT
+from tests.system.floor import Floor, events
 
 LONG = 250  # pages: many seconds of work
-
-
-class Floor(Stack):
-    """A worker with one pool child, and everything to give it work."""
-
-    def __enter__(self) -> Floor:
-        super().__enter__()
-        self.settings = Settings.from_environment(self.environment)
-        self.client = self.redis()
-        self.store = Store(self.client, self.settings)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.client.close()
-        super().__exit__(*error)
-
-    @property
-    def worker(self) -> Process:
-        return self.workers[0]
-
-    def upload(self, document_id: str, pdf: bytes) -> None:
-        with Storage.from_settings(self.settings).writing(source_path(document_id)) as file:
-            file.write(pdf)
-        sha256 = hashlib.sha256(pdf).hexdigest()
-        options = Options.from_form({}, self.settings)
-        source = Source("a.pdf", "application/pdf", len(pdf), sha256, source_path(document_id), options)
-        self.store.create(document_id, source)
-        with closing(make_celery(self.settings)) as app:
-            hint(app)
-
-    def ended(self, document_id: str) -> State:
-        wait_until(lambda: self.store.state(document_id).is_final, within_seconds=60, what=self.worker.output())
-        return self.store.state(document_id)
-
-    def parsing(self, document_id: str) -> None:
-        """Return when some pages have been parsed."""
-
-        def some_pages() -> bool:
-            state = self.store.state(document_id)
-            return state.status is Status.PARSING and state.progress > 1
-
-        wait_until(some_pages, what="pages parsed")
-
-    def children(self) -> list[psutil.Process]:
-        return psutil.Process(self.worker.pid).children(recursive=True)
-
-    def nothing_left(self, document_id: str) -> None:
-        """Assert that no key of the work on a document is there any more."""
-        for key in (keys.waiting, keys.running, keys.work, keys.done):
-            assert not self.client.exists(key(document_id))
-        for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED):
-            assert self.client.zscore(key, document_id) is None
-
-    def unacknowledged(self) -> int:
-        return self.client.hlen(f"{keys.BROKER_PREFIX}unacked")
 
 
 @pytest.fixture
@@ -129,9 +68,9 @@ def test_a_worker_told_to_stop_hands_its_work_back(floor):
 
     floor.worker.start()
     assert floor.ended("long").status is Status.COMPLETED
-    events = _events(floor.store, "long")
-    assert [event.progress for event in events] == sorted(event.progress for event in events)
-    assert not any("lost" in event.message for event in events)
+    told = events(floor.store, "long")
+    assert [event.progress for event in told] == sorted(event.progress for event in told)
+    assert not any("lost" in event.message for event in told)
 
 
 def test_an_idle_worker_stops_at_once(floor):
@@ -155,7 +94,7 @@ def test_a_document_whose_worker_is_killed_goes_on(floor, whole):
     wait_until(lambda: _told_of_loss(floor.store, "long"), what="the event")
     assert time.monotonic() - killed < 10
     assert floor.ended("long").status is Status.COMPLETED
-    bars = [event.progress for event in _events(floor.store, "long")]
+    bars = [event.progress for event in events(floor.store, "long")]
     assert bars == sorted(bars)
     floor.nothing_left("long")
 
@@ -169,16 +108,6 @@ def test_a_queue_that_is_flushed_costs_no_document(floor):
     floor.worker.start()
     assert floor.ended("one").status is Status.COMPLETED
     assert floor.ended("two").status is Status.COMPLETED
-
-
-def test_cancelling_frees_the_worker(floor):
-    """At the next page, so that the next document begins long before the first would have ended."""
-    floor.upload("long", pdfs.prose(2000))
-    floor.parsing("long")
-    floor.store.record("long", 1, Status.CANCELLED, "Cancelled")
-    floor.upload("next", pdfs.prose(1))
-    wait_until(lambda: floor.store.state("next").is_final, within_seconds=30, what="the next document")
-    assert floor.store.state("long").status is Status.CANCELLED
 
 
 def test_an_outage_of_redis_in_mid_task_costs_no_document(floor):
@@ -209,8 +138,4 @@ def test_settings_that_are_not_valid_are_one_clear_line():
 
 
 def _told_of_loss(store: Store, document_id: str) -> bool:
-    return any(event.message.startswith("Worker lost, resuming at page") for event in _events(store, document_id))
-
-
-def _events(store: Store, document_id: str) -> list[State]:
-    return [State.from_json(data) for _, data in store.histories({document_id: 0})[document_id].events]
+    return any(event.message.startswith("Worker lost, resuming at page") for event in events(store, document_id))
