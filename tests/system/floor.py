@@ -37,11 +37,11 @@ class Floor(Stack):
     def worker(self) -> Process:
         return self.workers[0]
 
-    def upload(self, document_id: str, pdf: bytes) -> None:
+    def upload(self, document_id: str, pdf: bytes, **options: str) -> None:
         with Storage.from_settings(self.settings).writing(source_path(document_id)) as file:
             file.write(pdf)
         sha256 = hashlib.sha256(pdf).hexdigest()
-        options = Options.from_form({}, self.settings)
+        options = Options.from_form(options, self.settings)
         source = Source("a.pdf", "application/pdf", len(pdf), sha256, source_path(document_id), options)
         self.store.create(document_id, source)
         with closing(make_celery(self.settings)) as app:

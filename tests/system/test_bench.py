@@ -6,8 +6,9 @@ import json
 
 import psutil
 
-from bench import relay_latency
+from bench import parse_speed, relay_latency
 from bench.targets import FLOOR, PEER, SERVICE
+from tests import pdfs
 
 TIMES_IN_ORDER = ("p50_ms", "p90_ms", "p99_ms", "max_ms")
 
@@ -37,3 +38,15 @@ def test_relay_latency_counts_every_delivery(tmp_path, capsys):
         assert targets[SERVICE]["redis_connections"] < 10
         assert targets[PEER]["redis_connections"] >= 50
     assert psutil.Process().children(recursive=True) == before
+
+
+def test_parse_speed_measures_each_engine_on_the_same_file(tmp_path):
+    """Every figure is there, the texts are alike, and the tables have pdfplumber's cells."""
+    (tmp_path / "prose.pdf").write_bytes(pdfs.prose(10))
+    figures = parse_speed.measure(tmp_path / "prose.pdf", tmp_path, rounds=1)
+    parse_speed.show([figures])
+    assert figures.pages == 10
+    assert len(figures.service_seconds) == 4
+    assert min(figures.loop_seconds, figures.in_process_seconds, *figures.service_seconds.values()) > 0
+    assert figures.likeness > 0.98
+    assert (figures.tables, figures.tables_equal) == (1, 1)

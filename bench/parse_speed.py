@@ -1,0 +1,260 @@
+"""How fast documents are parsed: a plain pdfplumber loop, and the service with each engine, on one process and on two.
+
+All in one run on the same files, end to end: from the record that is made to the state COMPLETED, by real Celery
+workers over a real Valkey, with storage and database. Beside the speed stand the quality of the text and of the tables,
+what the service costs beyond the reading itself, and the memory of a worker on a document of many pages.
+
+    python -m bench.parse_speed [--pdf FILE ...] [--pages N] [--memory-pages N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import io
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pdfplumber
+import psutil
+from pypdf import PdfReader, PdfWriter
+from reportlab.lib import colors
+from reportlab.lib.pagesizes import A4
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import Table as DrawnTable
+from rich.console import Console
+from rich.table import Table
+
+from ingest_worker.stages import pdf
+from ingest_worker.stages.reading import Limits
+from shared.config import Engine
+from shared.jobs import Status
+from tests import pdfs
+from tests.system.floor import Floor
+
+LIMITS = Limits(pages=100_000, page_characters=1_000_000)
+
+#: The reading of a document is compared on so many pages, spread over it.
+COMPARED_PAGES = 40
+
+SAMPLE_SECONDS = 0.05
+
+
+@dataclass
+class Figures:
+    """What was measured of one file. Times in seconds, by engine and number of processes."""
+
+    name: str
+    pages: int
+    loop_seconds: float
+    in_process_seconds: float
+    likeness: float
+    tables: int
+    tables_equal: int
+    service_seconds: dict[tuple[Engine, int], float] = field(default_factory=dict)
+
+
+def measure(path: Path, folder: Path, rounds: int) -> Figures:
+    """Everything about one file; of repeated measurements the best."""
+    loop = min(_timed(partial(_loop, path)) for _ in range(rounds))
+    in_process = min(_timed(partial(_read_all, path, Engine.PDFPLUMBER)) for _ in range(rounds))
+    tables, equal = _tables(path)
+    with pdfplumber.open(path) as file:
+        pages = len(file.pages)
+    figures = Figures(path.name, pages, loop, in_process, _likeness(path), tables, equal)
+    for engine in (Engine.PDFPLUMBER, Engine.AUTO):
+        for processes in (1, 2):
+            with _floor(folder / f"{path.stem}-{engine}-{processes}", processes) as floor:
+                times = [_ingest(floor, path, engine, f"{n}") for n in range(rounds)]
+            figures.service_seconds[engine, processes] = min(times)
+    return figures
+
+
+def _timed(work: object) -> float:
+    began = time.perf_counter()
+    work()  # type: ignore[operator]
+    return time.perf_counter() - began
+
+
+def _loop(path: Path) -> None:
+    """What people write who have a PDF and pdfplumber, with the one line that keeps its memory bounded."""
+    with path.open("rb") as file:
+        for page in pdfplumber.open(file).pages:
+            page.extract_text()
+            page.close()
+
+
+def _read_all(path: Path, engine: Engine) -> None:
+    with pdf.opened(path, engine, LIMITS) as document:
+        for number in range(1, document.page_count + 1):
+            document.reading(number)
+
+
+@contextmanager
+def _floor(folder: Path, processes: int) -> Iterator[Floor]:
+    with Floor(folder, web=0, workers=1, concurrency=processes) as floor:
+        floor.upload("warm", pdfs.prose(64))  # the children of the pool have opened their connections
+        floor.ended("warm")
+        yield floor
+
+
+def _ingest(floor: Floor, path: Path, engine: Engine, name: str) -> float:
+    content = path.read_bytes()
+    began = time.perf_counter()
+    floor.upload(name, content, engine=engine)
+    while not floor.store.state(name).is_final:
+        time.sleep(0.005)
+    seconds = time.perf_counter() - began
+    state = floor.store.state(name)
+    assert state.status is Status.COMPLETED, state
+    return seconds
+
+
+def _likeness(path: Path) -> float:
+    """How alike the words of `auto` and of the loop are (`difflib` over words), on pages without tables.
+
+    The loop sees the page as it is cut: printers' marks beyond the crop box are no text of the document.
+    """
+    shares: list[float] = []
+    with pdf.opened(path, Engine.AUTO, LIMITS) as document, path.open("rb") as file:
+        pages = pdfplumber.open(file).pages
+        for number in range(1, document.page_count + 1, max(1, document.page_count // COMPARED_PAGES)):
+            page, reading = pages[number - 1], document.reading(number)
+            words = page.crop(page.cropbox, strict=False).extract_text().split()
+            page.close()
+            if reading.page.tables or not words:
+                continue
+            matcher = difflib.SequenceMatcher(None, words, reading.page.text.split(), autojunk=False)
+            shares += [matcher.ratio()] * len(words)
+    return sum(shares) / len(shares) if shares else float("nan")
+
+
+def _tables(path: Path) -> tuple[int, int]:
+    """How many tables of two rows and two columns pdfplumber finds, and of how many `auto` has just these cells."""
+    found = equal = 0
+    with pdf.opened(path, Engine.AUTO, LIMITS) as document, path.open("rb") as file:
+        pages = pdfplumber.open(file).pages
+        for number in range(1, document.page_count + 1, max(1, document.page_count // COMPARED_PAGES)):
+            page = pages[number - 1]
+            theirs = [
+                table for table in page.extract_tables() if len(table) > 1 and len(table[0]) > 1 and _filled(table)
+            ]
+            page.close()
+            ours = [[list(row) for row in table.rows] for table in document.reading(number).page.tables]
+            found += len(theirs)
+            equal += sum(table in ours for table in theirs)
+    return found, equal
+
+
+def _filled(table: list[list[str | None]]) -> bool:
+    return any(cell and cell.strip() for row in table for cell in row)
+
+
+class Memory(threading.Thread):
+    """The most that each kind of process below a worker ever held, in bytes."""
+
+    def __init__(self, parent: int) -> None:
+        super().__init__(daemon=True)
+        self._parent = psutil.Process(parent)
+        self._end = threading.Event()
+        self.pool_child_bytes = 0
+        self.reader_bytes = 0
+
+    def run(self) -> None:
+        while not self._end.wait(SAMPLE_SECONDS):
+            with suppress(psutil.Error):
+                for child in self._parent.children():
+                    self.pool_child_bytes = max(self.pool_child_bytes, child.memory_info().rss)
+                    for reader in child.children():
+                        self.reader_bytes = max(self.reader_bytes, reader.memory_info().rss)
+
+    def stop(self) -> None:
+        self._end.set()
+        self.join()
+
+
+def measure_memory(pages: int, folder: Path) -> tuple[Memory, float]:
+    """A worker with one process on a document of so many pages, and how long it took."""
+    path = folder / "long.pdf"
+    path.write_bytes(_repeated(pdfs.prose(100), pages))
+    with _floor(folder / "memory", 1) as floor:
+        memory = Memory(floor.worker.pid)
+        memory.start()
+        seconds = _ingest(floor, path, Engine.AUTO, "long")
+        memory.stop()
+    return memory, seconds
+
+
+def _repeated(content: bytes, pages: int) -> bytes:
+    reader, writer = PdfReader(io.BytesIO(content)), PdfWriter()
+    for number in range(pages):
+        writer.add_page(reader.pages[number % len(reader.pages)])
+    file = io.BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
+def table_heavy(pages: int) -> bytes:
+    """Every page is a ruled table."""
+    file = io.BytesIO()
+    canvas = Canvas(file, pagesize=A4, invariant=True)
+    for number in range(1, pages + 1):
+        rows = [[f"row {row}", f"{row * number}", f"item {row} of page {number}", f"{row}%"] for row in range(1, 36)]
+        drawn = DrawnTable(rows, style=[("GRID", (0, 0), (-1, -1), 0.5, colors.black)])
+        drawn.wrapOn(canvas, *A4)
+        drawn.drawOn(canvas, 60, 100)
+        canvas.showPage()
+    canvas.save()
+    return file.getvalue()
+
+
+def show(all_figures: list[Figures]) -> None:
+    """The table of ``make bench-parse``: pages per second, and in brackets how many times the loop's."""
+    table = Table("file", "pages", "loop", title="pages per second, and times the plain pdfplumber loop")
+    keys = [(engine, n) for engine in (Engine.PDFPLUMBER, Engine.AUTO) for n in (1, 2)]
+    for engine, processes in keys:
+        table.add_column(f"{engine}, {processes} process{'es' if processes > 1 else ''}")
+    for heading in ("cost beyond reading", "words alike", "tables equal"):
+        table.add_column(heading)
+    for figures in all_figures:
+        cells = [figures.name, str(figures.pages), f"{figures.pages / figures.loop_seconds:.1f}"]
+        for key in keys:
+            seconds = figures.service_seconds[key]
+            cells.append(f"{figures.pages / seconds:.1f} ({figures.loop_seconds / seconds:.2f} x)")
+        beyond = figures.service_seconds[Engine.PDFPLUMBER, 1] / figures.in_process_seconds - 1
+        cells += [f"{beyond:+.1%}", f"{figures.likeness:.3f}", f"{figures.tables_equal} of {figures.tables}"]
+        table.add_row(*cells)
+    Console(width=200).print(table)
+
+
+def main() -> None:
+    """The run of ``make bench-parse``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pdf", type=Path, action="append", default=[], help="a file more, as often as you like")
+    parser.add_argument("--pages", type=int, default=160, help="of each of the two files that are made for it")
+    parser.add_argument("--memory-pages", type=int, default=10_000, help="of the document for memory; 0: none")
+    parser.add_argument("--rounds", type=int, default=2, help="each is measured so often, and the best counts")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ingest-bench-") as name:
+        folder = Path(name)
+        (folder / "prose.pdf").write_bytes(pdfs.prose(options.pages))
+        (folder / "tables.pdf").write_bytes(table_heavy(options.pages))
+        paths = [folder / "prose.pdf", folder / "tables.pdf", *options.pdf]
+        show([measure(path, folder, options.rounds) for path in paths])
+        if options.memory_pages:
+            memory, seconds = measure_memory(options.memory_pages, folder)
+            Console().print(
+                f"{options.memory_pages} pages with auto on one process in {seconds:.1f} s: "
+                f"the child of the pool held {memory.pool_child_bytes / 2**20:.0f} MiB at most, "
+                f"the process that reads pages {memory.reader_bytes / 2**20:.0f} MiB"
+            )
+
+
+if __name__ == "__main__":
+    main()
