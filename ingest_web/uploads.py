@@ -19,6 +19,7 @@ from ingest_web import dispatch, forms, ids, media, services
 from ingest_web.forms import FileBegins, Option, Piece
 from shared.errors import EmptyFile, InvalidOption, StoreUnavailable, TooLarge, UnsupportedMediaType
 from shared.jobs import Status
+from shared.media import MediaType
 from shared.options import Options, Terms
 from shared.protocol import State
 from shared.storage import source_path
@@ -130,9 +131,9 @@ def _look_at(received: Received, data: bytes) -> None:
 
 
 def _judge(received: Received) -> None:
-    received.media_type = received.media_type or media.type_of(received.head)
+    received.media_type = received.media_type or media.type_of(received.head, received.filename)
     if received.media_type is None:
-        raise UnsupportedMediaType("The content is not a PDF, whatever its name says.", supported=[media.PDF])
+        raise UnsupportedMediaType("The content is of no type that can be read.", supported=list(MediaType))
 
 
 def _record(document_id: str, source: Source) -> None:

@@ -20,6 +20,7 @@ from ingest_worker.workbench import Workbench
 from shared.documents import Page, chunks_from, pages_from, to_json_lines
 from shared.errors import TookTooLong, TooMuchText
 from shared.jobs import Status, overall_progress
+from shared.media import MediaType
 from shared.parts import CHUNK, LOAD, Part, Step, halves, missing, pages
 from shared.protocol import Notice
 from shared.storage import chunks_path, pages_folder, pages_path, provisional_path, text_path
@@ -111,7 +112,8 @@ def _store(job: Job, read: list[Page]) -> None:
     """The pages, and for those who can't wait what chunks they would make by themselves."""
     first, token = job.claim.part.first, job.claim.token
     source = job.desk.source(job.document_id)
-    provisional = chunk.chunks(read, source.sha256, source.options)
+    markup = MediaType(source.media_type).is_markup
+    provisional = chunk.chunks(read, source.sha256, source.options, markup=markup)
     with job.bench.storage.writing(provisional_path(job.document_id, first, token)) as file:
         file.writelines(to_json_lines(provisional))
     with job.bench.storage.writing(pages_path(job.document_id, first, token)) as file:
@@ -147,7 +149,13 @@ def chunk_document(job: Job) -> int:
         storage.writing(chunks_path(job.document_id)) as file,
     ):
         pages = _reported(job, _pages(job, done), track)
-        found = chunk.chunks(pages, source.sha256, source.options, wrote=lambda more: text.write(more.encode()))
+        found = chunk.chunks(
+            pages,
+            source.sha256,
+            source.options,
+            markup=MediaType(source.media_type).is_markup,
+            wrote=lambda more: text.write(more.encode()),
+        )
         file.writelines(to_json_lines(found))
     return job.settle(then=LOAD, spent_seconds=job.lease.elapsed_seconds)
 

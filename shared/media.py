@@ -13,3 +13,8 @@ class MediaType(StrEnum):
     HTML = "text/html"
     MARKDOWN = "text/markdown"
     TEXT = "text/plain"
+
+    @property
+    def is_markup(self) -> bool:
+        """Whether its text is Markdown once it is parsed."""
+        return self in {MediaType.DOCX, MediaType.HTML, MediaType.MARKDOWN}

@@ -6,10 +6,10 @@ The stages below turn a file into values; they know no task, no record and no st
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from ingest_worker.stages import pdf
+from ingest_worker.stages import markup, pdf, text
 from ingest_worker.stages.reading import Document, Limits
 from shared.config import Engine
 from shared.errors import Unreadable
@@ -24,9 +24,16 @@ def opened(
 
     Raises `Encrypted`, `Unreadable` and `TooManyPages`.
     """
+    opening: AbstractContextManager[Document]
     match media_type:
         case MediaType.PDF:
             opening = pdf.opened(path, engine, limits, password)
+        case MediaType.TEXT | MediaType.MARKDOWN:
+            opening = text.opened(path, limits, markup=media_type == MediaType.MARKDOWN)
+        case MediaType.HTML:
+            opening = markup.opened_html(path, limits)
+        case MediaType.DOCX:
+            opening = markup.opened_docx(path, limits)
         case _:
             raise Unreadable(f"Nobody here reads {media_type}.")
     with opening as document:

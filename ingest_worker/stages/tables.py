@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import accumulate
+
+from markdown_it import MarkdownIt
 
 from shared.documents import Rows, Table
 
 #: Between two blocks of a text, as Markdown has it.
 BLOCK_SEPARATOR = "\n\n"
+
+_MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 _LINE_END = re.compile(r"\s*(?:\r\n|\r|\n)\s*")
 
@@ -23,6 +28,29 @@ def markdown(rows: Rows) -> str:
     width = max(map(len, rows))
     header, *others = (_line(_escaped(cell or "") for cell in (*row, *[None] * (width - len(row)))) for row in rows)
     return "\n".join([header, _line(["---"] * width), *others])
+
+
+def tables_in(text: str) -> tuple[Table, ...]:
+    """The tables that stand in a Markdown text, where its author put them."""
+    if "|" not in text:
+        return ()
+    starts = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
+    found: list[Table] = []
+    rows: list[tuple[str | None, ...]] = []
+    lines = (0, 0)
+    for token in _MARKDOWN.parse(text):
+        if token.type == "table_open" and token.level == 0 and token.map:
+            rows, lines = [], (token.map[0], token.map[1])
+        elif token.type == "tr_open":
+            rows.append(())
+        elif token.type == "inline" and rows:
+            rows[-1] += (token.content,)
+        elif token.type == "table_close" and token.level == 0:
+            start = starts[lines[0]]
+            end = start + len(text[start : starts[lines[1]]].rstrip("\n"))
+            found.append(Table(tuple(rows), start, end))
+            rows = []
+    return tuple(found)
 
 
 def laid_out(blocks: Iterable[str | Rows]) -> tuple[str, tuple[Table, ...]]:

@@ -28,6 +28,7 @@ from shared import keys, task_names
 from shared.broker import make_celery
 from shared.errors import StoreUnavailable
 from shared.jobs import Status
+from shared.media import MediaType
 from shared.options import Options
 from shared.parts import Part, pages
 from shared.protocol import State
@@ -35,7 +36,7 @@ from shared.sealing import Seal
 from shared.storage import source_path, text_path
 from shared.store import Source, Store, utc_now
 from shared.worklist import Worklist
-from tests import pdfs
+from tests import pdfs, texts
 
 DOCUMENT = "01hzzzzzzzzzzzzzzzzzzzzzzz"
 
@@ -53,13 +54,20 @@ class Bench:
         self.storage = workbench.storage
         self.table = workbench.table
 
-    def upload(self, pdf: bytes, name: str = DOCUMENT, password: str = "", **options: int) -> None:
+    def upload(
+        self,
+        pdf: bytes,
+        name: str = DOCUMENT,
+        password: str = "",
+        media_type: MediaType = MediaType.PDF,
+        **options: int,
+    ) -> None:
         with self.storage.writing(source_path(name)) as file:
             file.write(pdf)
         sha256 = hashlib.sha256(pdf).hexdigest()
         chosen = Options(**{"chunk_size": 500, "chunk_overlap": 50, "engine": "pdfplumber", **options})
         sealed = Seal(self.settings).close(password) if password else ""
-        self.store.create(name, Source("a.pdf", "application/pdf", len(pdf), sha256, source_path(name), chosen, sealed))
+        self.store.create(name, Source("a.pdf", media_type, len(pdf), sha256, source_path(name), chosen, sealed))
 
     def run(self, parts: int = 1000) -> int:
         """Work on so many parts, if there are. Gives how many there were."""
@@ -405,3 +413,30 @@ def test_a_range_that_workers_are_lost_with_is_halved_until_the_page_is_alone(be
     assert final.status is Status.COMPLETED
     assert [(warning.code, warning.pages) for warning in final.warnings] == [("page_crashed", (6,))]
     assert losses[pages(6, 6)] == LOSSES_TO_GIVE_UP
+
+
+@pytest.mark.parametrize(
+    ("media_type", "content"),
+    [
+        (MediaType.TEXT, b"Some words.\n\n" * 4000),
+        (MediaType.MARKDOWN, texts.markdown(12)),
+        (MediaType.HTML, texts.html(12)),
+        (MediaType.DOCX, texts.docx(12)),
+    ],
+    ids=["text", "markdown", "html", "docx"],
+)
+def test_other_formats_pass_every_stage_too(bench, media_type, content):
+    """Their sections count as pages do, and a table is in one chunk, with its cells."""
+    bench.upload(content, media_type=media_type)
+    bench.run()
+    final = bench.state()
+    assert final.status is Status.COMPLETED
+    told = [event.stage for event in bench.events() if event.status is Status.PARSING and event.stage]
+    assert {stage.unit for stage in told} == {"sections"}
+    assert told[-1].done == told[-1].total > 3
+    chunks = list(bench.table.of(DOCUMENT))
+    with bench.storage.reading(text_path(DOCUMENT)) as file:
+        text = file.read().decode()
+    assert all(text[chunk.start : chunk.end] == chunk.text for chunk in chunks)
+    tables = [table for chunk in chunks for table in chunk.tables]
+    assert [len(table) for table in tables] == ([] if media_type is MediaType.TEXT else [3])

@@ -56,7 +56,7 @@ def test_a_worker_is_called_and_told_nothing(http, client):
     ("data", "name", "fields", "status", "code"),
     [
         (b"PK\x03\x04 not a pdf" * 100, "report.pdf", {}, 415, "unsupported_media_type"),
-        (b"short", "report.pdf", {}, 415, "unsupported_media_type"),
+        (b"\x00short", "report.pdf", {}, 415, "unsupported_media_type"),
         (b"", "report.pdf", {}, 422, "empty_file"),
         (PDF, "a.pdf", {"chunk_size": "1"}, 422, "invalid_option"),
         (PDF, "a.pdf", {"chunk_overlap": "1000"}, 422, "invalid_option"),

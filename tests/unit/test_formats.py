@@ -1,0 +1,143 @@
+"""Text, Markdown, HTML and Word documents: in sections, with nothing lost, and tables as structure."""
+
+from __future__ import annotations
+
+import codecs
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest_web.media import type_of
+from ingest_worker.stages import parse
+from ingest_worker.stages.reading import Limits
+from ingest_worker.stages.sections import MOST_CHARACTERS, of_text
+from ingest_worker.stages.tables import tables_in
+from shared.config import Engine
+from shared.documents import Page
+from shared.errors import Encrypted, TooManyPages, Unreadable
+from shared.media import MediaType
+from tests import pdfs, texts
+
+LIMITS = Limits(pages=1000, page_characters=200_000)
+
+MARKUP = [
+    (MediaType.MARKDOWN, texts.markdown(12)),
+    (MediaType.HTML, texts.html(12)),
+    (MediaType.DOCX, texts.docx(12)),
+]
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads bytes; gives the pages."""
+
+    def read(content: bytes, media_type: MediaType, limits: Limits = LIMITS) -> list[Page]:
+        path = tmp_path / "file"
+        path.write_bytes(content)
+        with parse.opened(path, media_type, Engine.AUTO, limits) as document:
+            assert document.unit == "sections"
+            return [document.reading(number).page for number in range(1, document.page_count + 1)]
+
+    return read
+
+
+@pytest.mark.parametrize(("media_type", "content"), MARKUP, ids=["markdown", "html", "docx"])
+def test_headings_and_text_are_all_there_in_order(read, media_type, content):
+    """In sections of bounded size, numbered from 1; what a browser does not show is not there."""
+    pages = read(content, media_type)
+    assert len(pages) > 3
+    assert [page.number for page in pages] == list(range(1, len(pages) + 1))
+    assert max(len(page.text) for page in pages) <= MOST_CHARACTERS
+    text = "\n".join(page.text for page in pages)
+    places = [text.index(f"# Section {n}\n") for n in range(1, 13)]
+    assert places == sorted(places)
+    assert text.count("This is sentence 79 of section 7, which goes on.") == 1
+    assert text.rstrip().endswith("The end.")
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize(("media_type", "content"), MARKUP, ids=["markdown", "html", "docx"])
+def test_tables_are_kept_as_structure(read, media_type, content):
+    """Their cells, and the place in the text where they stand as Markdown."""
+    last = read(content, media_type)[-1]
+    (table,) = last.tables
+    assert [tuple(cell.replace("\\|", "|") for cell in row) for row in table.rows] == list(texts.ROWS)
+    lines = last.text[table.start : table.end].split("\n")
+    assert len(lines) == len(table.rows) + 1
+    assert lines[0].startswith("| item")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("naïve café 文档".encode(), "naïve café 文档"),
+        (codecs.BOM_UTF8 + "naïve".encode(), "naïve"),
+        ("naïve 文档".encode("utf-16"), "naïve 文档"),
+        (("Съешь же ещё этих мягких французских булок, да выпей чаю. " * 20).encode("cp1251"), "французских булок"),
+        (b"a\r\nb\rc\n", "a\nb\nc"),
+        (b"", ""),
+    ],
+    ids=["utf-8", "mark", "utf-16", "cyrillic", "line ends", "nothing"],
+)
+def test_a_text_is_decoded_whatever_its_encoding(read, content, expected):
+    """And its line ends are of one kind."""
+    assert expected in read(content, MediaType.TEXT)[0].text
+
+
+@given(st.lists(st.text(st.sampled_from("ab .\n#"), max_size=3000), max_size=12))
+def test_no_character_but_white_space_is_lost_between_sections(pieces):
+    """However the text comes in."""
+    sections = list(of_text(pieces, markup=False))
+    assert "".join("".join(sections).split()) == "".join("".join(pieces).split())
+    assert all(len(section) <= MOST_CHARACTERS for section in sections)
+
+
+def test_a_pipe_alone_makes_no_table():
+    """Nor does what only looks like one."""
+    assert tables_in("a | b\n\nc | d") == ()
+
+
+def test_what_is_no_word_document_is_unreadable(read):
+    """Another archive, a damaged one, one that unpacks to a thousand times its size; an encrypted one says so."""
+    for content in (texts.zipped({"a.txt": "x"}), texts.docx(2)[:-40], texts.docx(1, "<w:p>")):
+        with pytest.raises(Unreadable):
+            read(content, MediaType.DOCX)
+    with pytest.raises(Encrypted):
+        read(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(5000), MediaType.DOCX)
+
+
+def test_bombs_are_unreadable(read, monkeypatch):
+    """Elements nested without end; an archive of a few bytes that unpacks to more than is taken."""
+    with pytest.raises(Unreadable):
+        read(b"<html>" + b"<div>" * 100_000, MediaType.HTML)
+    monkeypatch.setattr("ingest_worker.stages.markup.MOST_UNPACKED_BYTES", 1_000_000)
+    with pytest.raises(Unreadable, match="unpacks to"):
+        read(texts.docx(1, "<w:p/>" * 400_000), MediaType.DOCX)
+
+
+def test_too_many_sections_are_refused(read):
+    """As too many pages are."""
+    with pytest.raises(TooManyPages):
+        read(texts.markdown(40), MediaType.MARKDOWN, Limits(pages=2, page_characters=10_000))
+
+
+@pytest.mark.parametrize(
+    ("head", "filename", "expected"),
+    [
+        (pdfs.prose(1), "a.txt", MediaType.PDF),
+        (texts.docx(1), "Report.DOCX", MediaType.DOCX),
+        (texts.docx(1), "archive.zip", None),
+        (texts.html(1), "a.txt", MediaType.HTML),
+        (b"<?xml version='1.0'?>\n<!-- x --><html>", "a", MediaType.HTML),
+        (b"# Title", "README.md", MediaType.MARKDOWN),
+        (b"# Title", "README", MediaType.TEXT),
+        ("naïve".encode("cp1252"), "a.txt", MediaType.TEXT),
+        ("text".encode("utf-16"), "a.txt", MediaType.TEXT),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "a.md", None),
+        (b"\x7fELF\x02\x01", "a.txt", None),
+    ],
+)
+def test_the_content_says_what_a_file_is(head, filename, expected):
+    """The name is asked only where the content can't tell."""
+    assert type_of(head[:4096], filename) is expected
