@@ -26,6 +26,8 @@ _HTML = re.compile(
 #: No text has these, whatever its encoding.
 _NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
+_SPACE = re.compile(rb"[ \t\r\n]")
+
 _MARKDOWN_NAMES = (".md", ".markdown", ".mdown")
 
 
@@ -49,4 +51,8 @@ def _text(head: bytes) -> str | None:
         return head.decode("utf-16", "replace")
     if _NO_TEXT.search(head):
         return None
-    return head.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
+    try:
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(head)  # the last character may be cut
+    except UnicodeDecodeError:
+        # Some encoding of old, if it has words at all.
+        return head.decode("latin-1") if _SPACE.search(head) else None

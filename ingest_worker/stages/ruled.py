@@ -6,9 +6,12 @@ the text, so that no word comes twice. A table within a cell of another is that 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from pdfplumber.utils.text import extract_text
 
 from ingest_worker.stages.reading import storable
 from ingest_worker.stages.tables import is_table, laid_out
@@ -20,37 +23,70 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A table, and the boxes of its rows with those of their cells. Between the cells of an odd one stands text."""
+    """A table, the boxes of its cells, and which of the page's characters are in one of them, by identity.
+
+    Between the cells of an odd table stands text that is not the table's.
+    """
 
     box: Box
     rows: Rows
-    cells: tuple[tuple[Box, tuple[Box, ...]], ...]
-
-    def holds(self, thing: dict[str, Any]) -> bool:
-        """Whether the middle of a character is in a cell: so pdfplumber decides whose it is."""
-        x, y = (thing["x0"] + thing["x1"]) / 2, (thing["top"] + thing["bottom"]) / 2
-        return _in(self.box, x, y) and any(
-            _in(row, x, y) and any(_in(cell, x, y) for cell in cells) for row, cells in self.cells
-        )
+    cells: tuple[Box, ...]
+    characters: frozenset[int]
 
     def surrounds(self, other: _Found) -> bool:
         """Whether the other table lies in a cell of this one."""
-        return self is not other and any(_within(other.box, cell) for _, cells in self.cells for cell in cells)
+        return self is not other and any(_within(other.box, cell) for cell in self.cells)
 
 
 def text_and_tables(page: Any) -> tuple[str, tuple[Table, ...]]:
     """The text of the page with its tables as Markdown, and where they are. The page is pdfplumber's."""
-    found = _outermost([table for table in map(_found, page.find_tables()) if is_table(table.rows)])
+    characters = _Characters(page.chars)
+    found = _outermost(
+        [table for table in (_found(table, characters) for table in page.find_tables()) if is_table(table.rows)]
+    )
     if not found:
         return storable(str(page.extract_text())), ()
-    others = page.filter(lambda thing: thing["object_type"] != "char" or not any(each.holds(thing) for each in found))
+    taken = frozenset[int]().union(*(table.characters for table in found))
+    others = page.filter(lambda thing: id(thing) not in taken)
     return laid_out(_blocks(others.extract_text_lines(return_chars=False), found))
 
 
-def _found(table: Any) -> _Found:
-    rows = tuple(tuple(cell if cell is None else storable(cell) for cell in row) for row in table.extract())
-    cells = tuple((row.bbox, tuple(cell for cell in row.cells if cell is not None)) for row in table.rows)
-    return _Found(table.bbox, rows, cells)
+def _found(table: Any, characters: _Characters) -> _Found:
+    rows: list[tuple[str | None, ...]] = []
+    boxes: list[Box] = []
+    taken: set[int] = set()
+    for row in table.rows:
+        in_row = characters.between(row.bbox[1], row.bbox[3])
+        cells: list[str | None] = []
+        for box in row.cells:
+            if box is None:
+                cells.append(None)
+                continue
+            inside = [char for char in in_row if _in(box, *_middle(char)) and _in(row.bbox, *_middle(char))]
+            cells.append(storable(extract_text(inside)) if inside else "")
+            boxes.append(box)
+            taken.update(map(id, inside))
+        rows.append(tuple(cells))
+    return _Found(table.bbox, tuple(rows), tuple(boxes), frozenset(taken))
+
+
+class _Characters:
+    """The characters of a page, found by height: to look at all for each row of a large table takes longest of all."""
+
+    def __init__(self, characters: list[dict[str, Any]]) -> None:
+        by_height = sorted((_middle(char)[1], number) for number, char in enumerate(characters))
+        self._characters = characters
+        self._heights = [height for height, _ in by_height]
+        self._numbers = [number for _, number in by_height]
+
+    def between(self, top: float, bottom: float) -> list[dict[str, Any]]:
+        """Those whose middle is there, in the order of the page, on which their text depends."""
+        first, last = bisect_left(self._heights, top), bisect_left(self._heights, bottom)
+        return [self._characters[number] for number in sorted(self._numbers[first:last])]
+
+
+def _middle(char: dict[str, Any]) -> tuple[float, float]:
+    return (char["x0"] + char["x1"]) / 2, (char["top"] + char["bottom"]) / 2
 
 
 def _outermost(found: list[_Found]) -> list[_Found]:

@@ -49,9 +49,9 @@ def test_a_scan_completes_with_a_warning(client):
 
 @pytest.mark.parametrize(
     ("data", "status", "code"),
-    [(b"Dear Sir or Madam" * 100, 415, "unsupported_media_type"), (b"", 422, "empty_file")],
+    [(b"\x89PNG\r\n\x1a\n" + bytes(100), 415, "unsupported_media_type"), (b"", 422, "empty_file")],
 )
-def test_what_is_no_pdf_is_refused_at_the_door(client, data, status, code):
+def test_what_is_no_document_is_refused_at_the_door(client, data, status, code):
     """The content decides, whatever the name says."""
     with pytest.raises(RequestRefused) as refused:
         ingest(client, data, "invoice.pdf")

@@ -334,11 +334,11 @@ def test_a_document_that_nobody_can_ask_for_does_not_hold_up_the_others(page: Pa
 
 
 def test_the_servers_reason_is_shown_and_can_be_dismissed(page: Page):
-    """A file that is not a PDF, whatever its name: its card says why, in the server's words."""
+    """A picture, whatever its name: its card says why it is not taken, in the server's words."""
     choose(page, ("holiday.pdf", b"\xff\xd8\xff\xe0" * 500))
     card = page.locator("#documents > li")
     expect(card.get_by_role("alert")).to_contain_text("This type of file can't be ingested.")
-    expect(card.get_by_role("alert")).to_contain_text("The content is not a PDF")
+    expect(card.get_by_role("alert")).to_contain_text("The content is of no type that can be read")
     expect(card).to_contain_text("holiday.pdf")
     card.get_by_role("button", name="Dismiss holiday.pdf").press("Enter")
     expect(page.locator("#empty")).to_be_visible()
@@ -527,6 +527,6 @@ def test_a_picture_of_the_page_is_kept(page: Page, documents: Documents, scheme:
     documents.fail(there[2], "Not one page could be read.")
     remember(page, *there)
     choose(page, ("holiday.pdf", b"\xff\xd8" * 500))
-    expect(page.get_by_role("alert")).to_contain_text("not a PDF")
+    expect(page.get_by_role("alert")).to_contain_text("of no type that can be read")
     expect(page.locator("#connection")).to_have_text("Live")
     assert picture(page, f"page-{scheme}-{width}").stat().st_size > 10_000

@@ -132,10 +132,12 @@ def test_too_many_sections_are_refused(read):
         (b"<?xml version='1.0'?>\n<!-- x --><html>", "a", MediaType.HTML),
         (b"# Title", "README.md", MediaType.MARKDOWN),
         (b"# Title", "README", MediaType.TEXT),
-        ("naïve".encode("cp1252"), "a.txt", MediaType.TEXT),
+        ("naïve words".encode("cp1252"), "a.txt", MediaType.TEXT),
         ("text".encode("utf-16"), "a.txt", MediaType.TEXT),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "a.md", None),
         (b"\x7fELF\x02\x01", "a.txt", None),
+        (b"\xff\xd8\xff\xe0" * 500, "a.pdf", None),
+        (("文" * 2000).encode()[:4096], "a.txt", MediaType.TEXT),
     ],
 )
 def test_the_content_says_what_a_file_is(head, filename, expected):
