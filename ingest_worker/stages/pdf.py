@@ -21,7 +21,7 @@ import pypdfium2.raw as pdfium_c
 import structlog
 from pdfplumber.pdf import PDF
 
-from ingest_worker.stages import ruled, rulings
+from ingest_worker.stages import plumbing, ruled, rulings
 from ingest_worker.stages.reading import Limits, Problem, Reader, Reading, storable
 from shared.config import Engine
 from shared.documents import Page, Table
@@ -202,6 +202,7 @@ def _open_repaired(fast: pdfium.PdfDocument, password: str | None, copy: IO[byte
 def _text_by_pdfplumber(pdf: PDF, number: int, *, is_ruled: bool) -> tuple[str, tuple[Table, ...]]:
     page: Any = pdf.pages[number - 1]
     try:
+        plumbing.describe(page)
         return ruled.text_and_tables(page) if is_ruled else (storable(str(page.extract_text())), ())
     finally:
         page.close()  # else every character of every page stays in memory
