@@ -26,6 +26,9 @@ CROSSINGS_OF_A_TABLE = 8
 #: A page with more lines than this is called ruled at once: to look closer would take longer than it is worth.
 MANY_LINES = 2000
 
+#: A table is mostly told by its topmost lines. More of them cut its cells smaller, and take none away.
+FEW_LINES = 16
+
 #: Four sides, the start, and a way back to it. A path of more segments may be a whole grid.
 SEGMENTS_OF_A_FRAME = 6
 
@@ -53,7 +56,11 @@ def is_ruled(page: pdfium.PdfPage) -> bool:
             (horizontal if wide else vertical).append(edge)
         if len(horizontal) + len(vertical) > MANY_LINES:
             return True
-    return has_grid(horizontal, vertical) and has_cells(horizontal, vertical)
+    for lines in (horizontal, vertical):
+        lines.sort(key=lambda line: -line.top)
+    return has_grid(horizontal, vertical) and any(
+        has_cells(horizontal[:many], vertical[:many]) for many in (FEW_LINES, MANY_LINES)
+    )
 
 
 def has_cells(horizontal: list[Box], vertical: list[Box]) -> bool:
