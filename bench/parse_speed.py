@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import difflib
 import io
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import pdfplumber
@@ -31,17 +32,17 @@ from reportlab.platypus import Table as DrawnTable
 from rich.console import Console
 from rich.table import Table
 
+from bench.alone import LIMITS
 from ingest_worker.stages import pdf
-from ingest_worker.stages.reading import Limits
 from shared.config import Engine
 from shared.jobs import Status
 from tests import pdfs
 from tests.system.floor import Floor
 
-LIMITS = Limits(pages=100_000, page_characters=1_000_000)
-
 #: The reading of a document is compared on so many pages, spread over it.
 COMPARED_PAGES = 40
+
+LEAST_PAGES = 64
 
 SAMPLE_SECONDS = 0.05
 
@@ -55,6 +56,7 @@ class Figures:
     loop_seconds: float
     in_process_seconds: float
     likeness: float
+    likeness_where_spaces_are_narrow: float
     tables: int
     tables_equal: int
     service_seconds: dict[tuple[Engine, int], float] = field(default_factory=dict)
@@ -62,12 +64,12 @@ class Figures:
 
 def measure(path: Path, folder: Path, rounds: int) -> Figures:
     """Everything about one file; of repeated measurements the best."""
-    loop = min(_timed(partial(_loop, path)) for _ in range(rounds))
-    in_process = min(_timed(partial(_read_all, path, Engine.PDFPLUMBER)) for _ in range(rounds))
+    loop = min(_alone("loop", path) for _ in range(rounds))
+    in_process = min(_alone("engine", path) for _ in range(rounds))
     tables, equal = _tables(path)
     with pdfplumber.open(path) as file:
         pages = len(file.pages)
-    figures = Figures(path.name, pages, loop, in_process, _likeness(path), tables, equal)
+    figures = Figures(path.name, pages, loop, in_process, *_likeness(path), tables, equal)
     for engine in (Engine.PDFPLUMBER, Engine.AUTO):
         for processes in (1, 2):
             with _floor(folder / f"{path.stem}-{engine}-{processes}", processes) as floor:
@@ -76,24 +78,9 @@ def measure(path: Path, folder: Path, rounds: int) -> Figures:
     return figures
 
 
-def _timed(work: object) -> float:
-    began = time.perf_counter()
-    work()  # type: ignore[operator]
-    return time.perf_counter() - began
-
-
-def _loop(path: Path) -> None:
-    """What people write who have a PDF and pdfplumber, with the one line that keeps its memory bounded."""
-    with path.open("rb") as file:
-        for page in pdfplumber.open(file).pages:
-            page.extract_text()
-            page.close()
-
-
-def _read_all(path: Path, engine: Engine) -> None:
-    with pdf.opened(path, engine, LIMITS) as document:
-        for number in range(1, document.page_count + 1):
-            document.reading(number)
+def _alone(what: str, path: Path) -> float:
+    """Seconds, in a process where nothing else is: what this one holds would slow it down."""
+    return float(subprocess.check_output([sys.executable, "-m", "bench.alone", what, str(path)], text=True))
 
 
 @contextmanager
@@ -116,23 +103,33 @@ def _ingest(floor: Floor, path: Path, engine: Engine, name: str) -> float:
     return seconds
 
 
-def _likeness(path: Path) -> float:
+def _likeness(path: Path) -> tuple[float, float]:
     """How alike the words of `auto` and of the loop are (`difflib` over words), on pages without tables.
 
-    The loop sees the page as it is cut: printers' marks beyond the crop box are no text of the document.
+    The second figure is that of a loop with half its ``x_tolerance``: as it comes, pdfplumber takes a space of less than
+    3 points for none, and makes one word of two in narrow type. The loop sees the page as it is cut: printers' marks
+    beyond the crop box are no text of the document.
     """
-    shares: list[float] = []
+    shares: list[tuple[float, float]] = []
     with pdf.opened(path, Engine.AUTO, LIMITS) as document, path.open("rb") as file:
         pages = pdfplumber.open(file).pages
         for number in range(1, document.page_count + 1, max(1, document.page_count // COMPARED_PAGES)):
             page, reading = pages[number - 1], document.reading(number)
-            words = page.crop(page.cropbox, strict=False).extract_text().split()
+            visible = page.crop(page.cropbox, strict=False)
+            words, narrow = (visible.extract_text(x_tolerance=points).split() for points in (3, 1.5))
             page.close()
             if reading.page.tables or not words:
                 continue
-            matcher = difflib.SequenceMatcher(None, words, reading.page.text.split(), autojunk=False)
-            shares += [matcher.ratio()] * len(words)
-    return sum(shares) / len(shares) if shares else float("nan")
+            ours = reading.page.text.split()
+            shares += [(_ratio(words, ours), _ratio(narrow, ours))] * len(words)
+    if not shares:
+        return float("nan"), float("nan")
+    first, second = (sum(ratios) / len(shares) for ratios in zip(*shares, strict=True))
+    return first, second
+
+
+def _ratio(one: list[str], other: list[str]) -> float:
+    return difflib.SequenceMatcher(None, one, other, autojunk=False).ratio()
 
 
 def _tables(path: Path) -> tuple[int, int]:
@@ -191,6 +188,17 @@ def measure_memory(pages: int, folder: Path) -> tuple[Memory, float]:
     return memory, seconds
 
 
+def _long_enough(path: Path, folder: Path) -> Path:
+    """The file, or one with its pages over and over: speed shows only where both processes have something to do."""
+    reader = PdfReader(path)
+    if len(reader.pages) >= LEAST_PAGES:
+        return path
+    times = -(-LEAST_PAGES // len(reader.pages))
+    longer = folder / f"{times} times {path.name}"
+    longer.write_bytes(_repeated(path.read_bytes(), times * len(reader.pages)))
+    return longer
+
+
 def _repeated(content: bytes, pages: int) -> bytes:
     reader, writer = PdfReader(io.BytesIO(content)), PdfWriter()
     for number in range(pages):
@@ -220,7 +228,7 @@ def show(all_figures: list[Figures]) -> None:
     keys = [(engine, n) for engine in (Engine.PDFPLUMBER, Engine.AUTO) for n in (1, 2)]
     for engine, processes in keys:
         table.add_column(f"{engine}, {processes} process{'es' if processes > 1 else ''}")
-    for heading in ("cost beyond reading", "words alike", "tables equal"):
+    for heading in ("cost beyond reading", "words alike", "x_tolerance 1.5", "tables equal"):
         table.add_column(heading)
     for figures in all_figures:
         cells = [figures.name, str(figures.pages), f"{figures.pages / figures.loop_seconds:.1f}"]
@@ -228,7 +236,8 @@ def show(all_figures: list[Figures]) -> None:
             seconds = figures.service_seconds[key]
             cells.append(f"{figures.pages / seconds:.1f} ({figures.loop_seconds / seconds:.2f} x)")
         beyond = figures.service_seconds[Engine.PDFPLUMBER, 1] / figures.in_process_seconds - 1
-        cells += [f"{beyond:+.1%}", f"{figures.likeness:.3f}", f"{figures.tables_equal} of {figures.tables}"]
+        cells += [f"{beyond:+.1%}", f"{figures.likeness:.3f}", f"{figures.likeness_where_spaces_are_narrow:.3f}"]
+        cells.append(f"{figures.tables_equal} of {figures.tables}")
         table.add_row(*cells)
     Console(width=200).print(table)
 
@@ -245,7 +254,8 @@ def main() -> None:
         folder = Path(name)
         (folder / "prose.pdf").write_bytes(pdfs.prose(options.pages))
         (folder / "tables.pdf").write_bytes(table_heavy(options.pages))
-        paths = [folder / "prose.pdf", folder / "tables.pdf", *options.pdf]
+        paths = [folder / "prose.pdf", folder / "tables.pdf"]
+        paths += [_long_enough(path, folder) for path in options.pdf]
         show([measure(path, folder, options.rounds) for path in paths])
         if options.memory_pages:
             memory, seconds = measure_memory(options.memory_pages, folder)

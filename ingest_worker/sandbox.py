@@ -33,6 +33,9 @@ T = TypeVar("T")
 #: The caller hears of every slice of waiting.
 SLICE_SECONDS = 0.25
 
+#: A process is followed by a fresh one then: the libraries keep something of every page, 4 to 8 KB of most.
+PAGES_PER_PROCESS = 2000
+
 #: Made beforehand, as nothing can be made any more by then.
 _OUT_OF_MEMORY = b'{"lost":"out_of_memory"}\n'
 
@@ -77,6 +80,7 @@ class Sandbox:
         self._tick = tick
         self._tick_due = time.monotonic() + SLICE_SECONDS
         self._child: Child | None = None
+        self._pages_read = 0
         self.page_count = self._open()
 
     def reading(self, number: int) -> Reading:
@@ -103,8 +107,11 @@ class Sandbox:
         self.close()
 
     def _read(self, number: int) -> Reading:
+        if self._pages_read == PAGES_PER_PROCESS:
+            self.close()
         if not self._child:
             self._open()
+        self._pages_read += 1
         values = self._ask(b"%d" % number)
         self.repaired |= values["repaired"]
         problem = values["problem"]
@@ -119,6 +126,7 @@ class Sandbox:
 
     def _start(self) -> int:
         self._child = Child(self._work, self._walls.address_space_bytes)
+        self._pages_read = 0
         answer = self._ask(None)
         self.unit = answer["unit"]
         return int(answer["page_count"])

@@ -13,13 +13,12 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import pdfplumber
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 import structlog
-from pdfplumber.pdf import PDF
 
 from ingest_worker.stages import plumbing, ruled, rulings
 from ingest_worker.stages.reading import Limits, Problem, Reader, Reading, storable
@@ -84,9 +83,9 @@ class Pdf:
         """The page; None when the file as a whole is not for this reader."""
         if reader is Reader.PDFIUM:
             return Page(number, storable(_text_by_pdfium(self._fast_page(number))))
-        if self._plumber.pdf is None:
+        if self._plumber.pages is None:
             return None
-        return Page(number, *_text_by_pdfplumber(self._plumber.pdf, number, is_ruled=is_ruled))
+        return Page(number, *_text_by_pdfplumber(self._plumber.pages, number, is_ruled=is_ruled))
 
     def _readers(self, number: int, *, is_ruled: bool) -> tuple[Reader, ...]:
         """Who is asked for the page, in this order: the engine's choice, and then whoever may yet manage."""
@@ -124,7 +123,7 @@ class Pdf:
 class _Plumber:
     """The file as pdfplumber sees it, opened when it is first needed: that takes longer than PDFium takes to read it.
 
-    ``pdf`` is None when not even the repaired copy tells pdfplumber of as many pages as PDFium.
+    ``pages`` is None when not even the repaired copy tells pdfplumber of as many pages as PDFium.
     """
 
     def __init__(self, path: Path, password: str | None, fast: pdfium.PdfDocument, resources: ExitStack) -> None:
@@ -135,12 +134,12 @@ class _Plumber:
         self._resources = resources
 
     @cached_property
-    def pdf(self) -> PDF | None:
-        """The document, opened at first use."""
+    def pages(self) -> plumbing.Pages | None:
+        """All of them, found at first use."""
         stream = self._resources.enter_context(self._path.open("rb"))
-        pdf = _open_with_pdfplumber(stream, self._password, len(self._fast))
-        if pdf is not None:
-            return pdf
+        pages = _open_with_pdfplumber(stream, self._password, len(self._fast))
+        if pages is not None:
+            return pages
         self.repaired = True
         copy = self._resources.enter_context(tempfile.TemporaryFile(prefix="ingest-"))  # noqa: SIM115 - the stack closes it
         return _open_repaired(self._fast, self._password, copy)
@@ -176,21 +175,20 @@ def _open_with_pdfium(path: Path, password: str | None) -> pdfium.PdfDocument:
         raise Unreadable("The file is too damaged: not one page could be recovered.") from error
 
 
-def _open_with_pdfplumber(stream: IO[bytes], password: str | None, page_count: int) -> PDF | None:
-    """The document as pdfplumber sees it; None when it sees none, or another number of pages.
+def _open_with_pdfplumber(stream: IO[bytes], password: str | None, page_count: int) -> plumbing.Pages | None:
+    """The pages as pdfplumber sees them; None when it sees none, or another number of pages.
 
-    The caller owns the stream and closes it, and nobody calls ``PDF.close``: that makes every page anew to close it.
+    The caller owns the stream and closes it, and nobody calls ``PDF.close``: that makes every page to close it.
     """
     try:
-        pdf = pdfplumber.open(cast("BufferedReader", stream), password=password)
-        found = len(pdf.pages)
+        pages = plumbing.Pages(pdfplumber.open(cast("BufferedReader", stream), password=password))
     except Exception as error:  # noqa: BLE001 - pdfminer raises anything at all on strange bytes
         log.debug("document.pdfplumber_failed", error=repr(error))
         return None
-    return pdf if found == page_count else None
+    return pages if len(pages) == page_count else None
 
 
-def _open_repaired(fast: pdfium.PdfDocument, password: str | None, copy: IO[bytes]) -> PDF | None:
+def _open_repaired(fast: pdfium.PdfDocument, password: str | None, copy: IO[bytes]) -> plumbing.Pages | None:
     try:
         fast.save(copy)
     except pdfium.PdfiumError as error:
@@ -199,13 +197,9 @@ def _open_repaired(fast: pdfium.PdfDocument, password: str | None, copy: IO[byte
     return _open_with_pdfplumber(copy, password, len(fast))
 
 
-def _text_by_pdfplumber(pdf: PDF, number: int, *, is_ruled: bool) -> tuple[str, tuple[Table, ...]]:
-    page: Any = pdf.pages[number - 1]
-    try:
-        plumbing.describe(page)
+def _text_by_pdfplumber(pages: plumbing.Pages, number: int, *, is_ruled: bool) -> tuple[str, tuple[Table, ...]]:
+    with pages.page(number) as page:
         return ruled.text_and_tables(page) if is_ruled else (storable(str(page.extract_text())), ())
-    finally:
-        page.close()  # else every character of every page stays in memory
 
 
 def _text_by_pdfium(page: pdfium.PdfPage) -> str:

@@ -1,5 +1,6 @@
-"""What pdfminer laid out of a page, in pdfplumber's words, as few of them as text and tables need.
+"""The pages of a document for pdfplumber, one at a time and described in as few words as text and tables need.
 
+pdfplumber makes an object of every page before it gives the first, and pdfminer keeps what it ever read of the file.
 pdfplumber describes each character with two dozen attributes, its colours and its font among them, which takes about as
 long as pdfminer takes to find it. Text needs thirteen of them.
 """
@@ -8,9 +9,46 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pdfminer.layout import LTChar, LTContainer, LTCurve, LTImage, LTLine, LTRect
+from pdfminer.pdfpage import PDFPage
+from pdfminer.pdftypes import dict_value
+from pdfplumber.page import Page
+from pdfplumber.pdf import PDF
+
+
+class Pages:
+    """Where the pages of ``pdf`` are in the file, some 200 bytes for each. Raises whatever pdfminer raises."""
+
+    def __init__(self, pdf: PDF) -> None:
+        self._pdf = pdf
+        self._places: list[tuple[Any, dict[str, Any]]] = []
+        for page in PDFPage.create_pages(pdf.doc):
+            where: Any = page.pageid
+            own = dict_value(pdf.doc.getobj(where))
+            inherited = {name: page.attrs[name] for name in page.attrs.keys() & PDFPage.INHERITABLE_ATTRS - own.keys()}
+            self._places.append((where, inherited))
+            self._forget()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @contextmanager
+    def page(self, number: int) -> Iterator[Page]:
+        """The page, described, for the block. Numbers begin with 1."""
+        where, inherited = self._places[number - 1]
+        own = dict_value(self._pdf.doc.getobj(where))
+        page = Page(self._pdf, PDFPage(self._pdf.doc, where, inherited | own, None), page_number=number)
+        try:
+            describe(page)
+            yield page
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._pdf.doc._cached_objs.clear()  # noqa: SLF001 - it has no bound of its own
 
 
 def describe(page: Any) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ingest_worker import sandbox
 from ingest_worker.sandbox import Sandbox, Walls
 from ingest_worker.stages import pdf
 from ingest_worker.stages.reading import Limits, Problem, Reader
@@ -192,6 +193,20 @@ def test_a_process_that_dies_between_two_pages_costs_nothing(path):
         document.reading(1)
         max(psutil.Process().children(), key=psutil.Process.create_time).kill()
         assert document.reading(2).page.text
+
+
+def test_a_process_reads_only_so_many_pages(path, monkeypatch):
+    """A fresh one follows it, so what the libraries keep of every page ends; nothing is lost by it."""
+    monkeypatch.setattr(sandbox, "PAGES_PER_PROCESS", 2)
+    path.write_bytes(pdfs.prose(5))
+    processes = []
+    with nothing_left_behind(), sandboxed(path) as document:
+        for number in range(1, 6):
+            assert f"Page {number}:" in document.reading(number).page.text
+            processes.append(document._child.pid)
+    one, same, two, also, three = processes
+    assert (one, two) == (same, also)
+    assert len({one, two, three}) == 3
 
 
 @only_on_linux
