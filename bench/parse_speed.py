@@ -106,7 +106,7 @@ def _ingest(floor: Floor, path: Path, engine: Engine, name: str) -> float:
 def _likeness(path: Path) -> tuple[float, float]:
     """How alike the words of `auto` and of the loop are (`difflib` over words), on pages without tables.
 
-    The second figure is that of a loop with half its ``x_tolerance``: as it comes, pdfplumber takes a space of less than
+    The second figure is that of a loop with half its ``x_tolerance``: as it comes, it takes a space of less than
     3 points for none, and makes one word of two in narrow type. The loop sees the page as it is cut: printers' marks
     beyond the crop box are no text of the document.
     """
