@@ -162,6 +162,7 @@ class Memory(threading.Thread):
         self._end = threading.Event()
         self.pool_child_bytes = 0
         self.reader_bytes = 0
+        self.reader_own_bytes = 0
 
     def run(self) -> None:
         while not self._end.wait(SAMPLE_SECONDS):
@@ -169,7 +170,9 @@ class Memory(threading.Thread):
                 for child in self._parent.children():
                     self.pool_child_bytes = max(self.pool_child_bytes, child.memory_info().rss)
                     for reader in child.children():
-                        self.reader_bytes = max(self.reader_bytes, reader.memory_info().rss)
+                        memory = reader.memory_full_info()
+                        self.reader_bytes = max(self.reader_bytes, memory.rss)
+                        self.reader_own_bytes = max(self.reader_own_bytes, memory.uss)
 
     def stop(self) -> None:
         self._end.set()
@@ -262,7 +265,8 @@ def main() -> None:
             Console().print(
                 f"{options.memory_pages} pages with auto on one process in {seconds:.1f} s: "
                 f"the child of the pool held {memory.pool_child_bytes / 2**20:.0f} MiB at most, "
-                f"the process that reads pages {memory.reader_bytes / 2**20:.0f} MiB"
+                f"the process that reads pages {memory.reader_bytes / 2**20:.0f} MiB, "
+                f"of which {memory.reader_own_bytes / 2**20:.0f} MiB are not shared with the other"
             )
 
 

@@ -21,7 +21,7 @@ from shared.documents import Page, chunks_from, pages_from, to_json_lines
 from shared.errors import TookTooLong, TooMuchText
 from shared.jobs import Status, overall_progress
 from shared.media import MediaType
-from shared.parts import CHUNK, LOAD, Part, Step, halves, missing, pages
+from shared.parts import CHUNK, LOAD, Part, Step, halves, missing, pages, size_of_parts
 from shared.protocol import Notice
 from shared.storage import chunks_path, pages_folder, pages_path, provisional_path, text_path
 from shared.worklist import Claim, Plan
@@ -78,7 +78,8 @@ def plan(job: Job) -> int:
     job.progress.begin(Status.PARSING, "Opening the file")
     document = job.desk.document(job.document_id, job.lease.check)
     done = job.bench.worklist.done(job.document_id)
-    rest = missing(document.page_count, done, job.bench.settings.pages_per_part)
+    size = size_of_parts(document.page_count, job.bench.settings.pages_per_part)
+    rest = missing(document.page_count, done, size)
     kept = sum(part.pages for part in done)
     return job.settle(rest=rest or [CHUNK], plan=Plan(document.page_count, kept, document.unit))
 

@@ -88,7 +88,7 @@ class Settings(BaseModel):
     lease_seconds: float = Field(
         6, ge=0.5, le=600, description="A worker that gives no sign of life for so long is taken for lost."
     )
-    pages_per_part: int = Field(32, ge=1, le=10_000, description="Pages that a worker takes at a time.")
+    pages_per_part: int = Field(32, ge=1, le=10_000, description="The most pages that a worker takes at a time.")
     max_parts_in_flight: int = Field(16, ge=1, description="Parts of one document that are worked on at the same time.")
     part_seconds: float = Field(
         60, gt=0, description="A part that takes longer is cut: what is read stays, the rest waits again."

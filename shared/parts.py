@@ -42,6 +42,12 @@ class Part:
         return self.last - self.first + 1 if self.step is Step.PAGES else 0
 
 
+#: With so many parts hardly anyone is idle while the last one is worked on.
+ENOUGH_PARTS = 16
+
+#: To take a part and to settle it costs about as much as to read some pages.
+LEAST_PAGES = 8
+
 PLAN = Part(Step.PLAN)
 CHUNK = Part(Step.CHUNK)
 LOAD = Part(Step.LOAD)
@@ -71,6 +77,11 @@ def ranges(first: int, last: int, size: int) -> list[Part]:
     number = -(-count // size)
     bounds = [first + count * n // number for n in range(number + 1)] if number else []
     return [pages(start, end - 1) for start, end in itertools.pairwise(bounds)]
+
+
+def size_of_parts(total: int, most: int) -> int:
+    """Pages in a part of a document of ``total``: ``most``, and fewer where the last part would be long awaited."""
+    return min(most, max(LEAST_PAGES, -(-total // ENOUGH_PARTS)))
 
 
 def missing(total: int, done: Iterable[Part], size: int) -> list[Part]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.parts import CHUNK, LOAD, PLAN, halves, missing, pages, part_of, ranges
+from shared.parts import CHUNK, LOAD, PLAN, halves, missing, pages, part_of, ranges, size_of_parts
 
 TOTALS = st.integers(1, 500)
 SIZES = st.integers(1, 64)
@@ -53,3 +53,9 @@ def test_halves_make_up_the_whole(first, more):
     one, other = halves(whole)
     assert (one.first, one.last + 1, other.last) == (whole.first, other.first, whole.last)
     assert 0 <= one.pages - other.pages <= 1
+
+
+def test_a_document_has_enough_parts_for_all_workers_to_end_together():
+    """A long one has parts of the size that is set, a short one smaller ones, down to what is worth the taking."""
+    assert [size_of_parts(total, 32) for total in (1, 100, 160, 352, 512, 2400)] == [8, 8, 10, 22, 32, 32]
+    assert size_of_parts(2400, 4) == 4
