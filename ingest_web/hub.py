@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 
 import redis
 import structlog
@@ -112,7 +113,7 @@ class Hub:
         Raises `UnknownIngestion` with the unknown ids, `StoreUnavailable`; the viewer is closed then.
         """
         self._start()
-        viewer.when_closed(self._leave)
+        viewer.when_closed(partial(self._leave, viewer))
         try:
             with self._lock:
                 topics = [self._enter(document_id, viewer) for document_id in viewer.cursor.ids]

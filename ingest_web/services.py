@@ -9,6 +9,7 @@ from typing import cast
 from celery import Celery
 from flask import Flask, current_app
 
+from ingest_web.admission import Admission
 from ingest_web.hub import Hub
 from ingest_web.pubsub import PubSub
 from shared import connections
@@ -33,6 +34,7 @@ class Services:
     storage: Storage
     broker: Celery
     hub: Hub
+    admission: Admission
 
     @cached_property
     def seal(self) -> Seal:
@@ -68,6 +70,7 @@ class Services:
                 histories=store.histories,
                 heartbeat_seconds=settings.heartbeat_seconds,
             ),
+            admission=Admission(settings.max_streams, settings.max_streams_per_address),
         )
 
 

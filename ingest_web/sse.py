@@ -13,6 +13,13 @@ HEADERS: dict[str, str] = {
 }
 
 
+def comment(text: str) -> bytes:
+    """For whoever looks at the stream itself; every client ignores it. Raises `ValueError` for more than one line."""
+    if "\n" in text or "\r" in text:
+        raise ValueError("a comment is one line")
+    return b": %b\n\n" % text.encode()
+
+
 def retry(milliseconds: int) -> bytes:
     """How long the client waits before it reconnects, from now on."""
     return b"retry: %d\n\n" % milliseconds

@@ -8,10 +8,11 @@ import structlog
 from flask import Blueprint, Response, request
 
 from ingest_web import handover, ids, services, sse
+from ingest_web.admission import NoSeat
 from ingest_web.cursor import Cursor
 from ingest_web.handover import HandedOver, SocketViewer
 from ingest_web.viewer import QueuedViewer, Viewer
-from shared.errors import StoreUnavailable
+from shared.errors import IngestError, StoreUnavailable
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -34,12 +35,16 @@ def _stream(document_ids: tuple[str, ...]) -> Response:
     if request.method == "HEAD":
         return Response(headers=sse.HEADERS)
     cursor = Cursor(document_ids, request.headers.get("Last-Event-ID"))
+    try:
+        give_back = services.current().admission.seat(request.remote_addr or "")
+    except NoSeat as error:
+        return _come_back(error)
     viewer = _viewer(cursor)
+    viewer.when_closed(give_back)
     try:
         services.current().hub.join(viewer)
     except StoreUnavailable as error:
-        log.warning("stream.unavailable", detail=error.detail)
-        return _come_back()
+        return _come_back(error)
     if cursor.finished:
         viewer.close()
         return Response(status=204, headers={"Cache-Control": "no-store"})
@@ -58,7 +63,9 @@ def _viewer(cursor: Cursor) -> Viewer:
     return QueuedViewer(cursor, settings.retry_ms)
 
 
-def _come_back() -> Response:
+def _come_back(error: IngestError) -> Response:
+    log.warning("stream.put_off", code=error.code, detail=error.detail)
     # An EventSource gives up for good on a 503; a stream that ends brings it back, each client at a time of its own.
     retry_ms = services.current().settings.retry_ms
-    return Response(sse.retry(random.randint(retry_ms, 3 * retry_ms)), headers=sse.HEADERS)  # noqa: S311 - jitter
+    delay_ms = random.randint(retry_ms, 3 * retry_ms)  # noqa: S311 - jitter
+    return Response(sse.comment(error.detail) + sse.retry(delay_ms), headers=sse.HEADERS)

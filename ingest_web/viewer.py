@@ -21,7 +21,7 @@ QUEUE_EVENTS = 64
 
 
 class Viewer(ABC):
-    """One open stream. ``on_close`` is called once, when nothing more will be sent."""
+    """One open stream. What `when_closed` names is called once, when nothing more will be sent."""
 
     __slots__ = ("__weakref__", "_early", "_on_close", "closed", "cursor")
 
@@ -30,11 +30,11 @@ class Viewer(ABC):
         self.closed = False
         #: What came in before `go_live`; None afterwards.
         self._early: list[Event] | None = []
-        self._on_close: Callable[[Viewer], None] = lambda _viewer: None
+        self._on_close: tuple[Callable[[], None], ...] = ()
 
-    def when_closed(self, on_close: Callable[[Viewer], None]) -> None:
-        """Have ``on_close`` called at the end."""
-        self._on_close = on_close
+    def when_closed(self, on_close: Callable[[], None]) -> None:
+        """Have ``on_close`` called at the end, after those that were named before."""
+        self._on_close += (on_close,)
 
     @abstractmethod
     def offer(self, event: Event) -> None:
@@ -56,7 +56,8 @@ class Viewer(ABC):
         """End the stream. Idempotent."""
         if not self.closed:
             self.closed = True
-            self._on_close(self)
+            for on_close in self._on_close:
+                on_close()
 
     def encode(self, event: Event) -> bytes:
         """The event as this viewer must get it; notes it as sent."""

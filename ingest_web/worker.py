@@ -28,7 +28,16 @@ class RelayWorker(GeventWorker):  # type: ignore[misc]
             return app(environ, start_response)
 
         self._app = app
+        self._bound_streams()
         self.wsgi: Any = with_handover
+
+    def _bound_streams(self) -> None:
+        from ingest_web import admission, services
+
+        seats = services.of(self._app).admission
+        open_files = admission.allow_open_files(seats.most + admission.SPARE_FILES)
+        if seats.keep_within(open_files):
+            self.log.warning("only %d streams: no more than %d files may be open (ulimit -n)", seats.most, open_files)
 
     def is_already_handled(self, respiter: object) -> bool:
         """End the request loop: with keep-alive it would go on reading the descriptor that the hub has now."""

@@ -108,6 +108,13 @@ class Settings(BaseModel):
     stall_seconds: float = Field(
         30, gt=0, description="A viewer that takes nothing for so long is closed; it resumes by itself."
     )
+    max_streams: int = Field(20_000, ge=1, description="Streams that a web process holds; more are asked to come back.")
+    max_streams_per_address: int = Field(
+        0, ge=0, description="Of these, streams of one client address; 0 is no bound. See `INGEST_TRUSTED_PROXIES`."
+    )
+    trusted_proxies: int = Field(
+        0, ge=0, description="Proxies in front whose `X-Forwarded-For` tells the client's address."
+    )
     drain_seconds: float = Field(
         30, ge=0, description="At shutdown, a web process closes its streams spread over this time."
     )

@@ -204,7 +204,9 @@ def test_a_stream_opened_without_redis_asks_to_come_back(node, stack, document):
         answer = httpx.get(f"{node.url}/status/stream/{document}", timeout=20)
         assert answer.status_code == 200
         assert answer.headers["Content-Type"].startswith("text/event-stream")
-        assert 2000 <= int(answer.text.removeprefix("retry: ")) <= 6000
+        reason, delay = answer.text.split("\n\n", 1)
+        assert reason.startswith(": ")
+        assert 2000 <= int(delay.removeprefix("retry: ")) <= 6000
     finally:
         stack.restore_redis()
     wait_until(node.ready)
