@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from gunicorn.glogging import Logger
+from gunicorn.http import message
 
 from shared import logs
 from shared.config import Settings
@@ -38,8 +39,9 @@ worker_class = "ingest_web.worker.RelayWorker"
 #: Requests in hand at once. Streams don't count: they leave the request behind.
 worker_connections = 1000
 keepalive = 5
-#: Room for `ingest_web.ids.MOST_IDS` ids; gunicorn has no higher bound short of none at all.
-limit_request_line = 8190
+#: Room for `ingest_web.ids.MOST_IDS` ids of 30 bytes. gunicorn cuts whatever is set here to a bound of its own, and
+#: would else know no bound at all, so that one is raised with it.
+limit_request_line = message.MAX_REQUEST_LINE = 16_384
 #: A loop that has not turned for so long is dead.
 timeout = 60
 #: The drain window, and time for an upload in hand.

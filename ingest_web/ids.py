@@ -12,8 +12,8 @@ from shared.errors import InvalidOption, UnknownIngestion
 #: A ULID in lower case: sorts by time of creation, to the millisecond.
 _DOCUMENT_ID = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
 
-#: One stream carries at most so many documents: so many ids fit in a request line.
-MOST_IDS = 250
+#: One stream carries at most so many documents: so many ids fit in the request line that `gunicorn_conf` allows.
+MOST_IDS = 500
 
 
 def new_id() -> str:

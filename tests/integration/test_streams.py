@@ -156,7 +156,7 @@ def test_a_stream_with_an_unknown_document_names_it(http, document):
     assert (answer.status_code, answer.json["code"], answer.json["ids"]) == (404, "unknown_ingestion", [gone])
 
 
-@pytest.mark.parametrize("query", ["", "?" + "&".join(f"id={n:026d}" for n in range(251))])
+@pytest.mark.parametrize("query", ["", "?" + "&".join(f"id={n:026d}" for n in range(501))])
 def test_a_stream_has_a_bounded_number_of_documents(http, query):
     """None, or too many, is an error of the request."""
     assert http.get(f"/status/stream{query}").json["code"] == "invalid_option"
@@ -252,3 +252,44 @@ def test_many_viewers_see_the_same(http, store, document):
         viewer.join()
     assert all(numbers == list(range(numbers[0], 23)) for numbers in seen)
     assert len(seen) == 20
+
+
+def test_a_stream_too_many_is_asked_to_come_back_and_finds_room_later(make_app, document):
+    """200 with the reason and a delay of its own: an EventSource would give up for good on anything else."""
+    app = make_app(max_streams_per_address=1)
+    first = Stream(app.test_client(), f"/status/stream/{document}")
+    first.frame()
+    refused = Stream(app.test_client(), f"/status/stream/{document}")
+    assert refused.answer.status_code == 200
+    assert refused.frame().startswith(b": Your address has 1 streams")
+    assert 2000 <= int(refused.frame().removeprefix(b"retry: ")) <= 6000
+    assert refused.frame() is None
+    first.close()
+    assert Stream(app.test_client(), f"/status/stream/{document}").frame() == b"retry: 2000"
+
+
+def test_a_stream_that_is_refused_holds_no_seat(make_app, store, document):
+    """Neither an unknown document nor one that is over keeps others out."""
+    app = make_app(max_streams=1)
+    finish(store, document)
+    for _ in range(2):
+        assert app.test_client().get(f"/status/stream/{'0' * 26}").status_code == 404
+        answer = app.test_client().get(f"/status/stream/{document}", headers={"Last-Event-ID": "2"})
+        assert answer.status_code == 204
+    assert services.of(app).admission.taken == 0
+
+
+@pytest.mark.parametrize(("proxies", "second_is_let_in"), [(0, False), (1, True)])
+def test_addresses_are_told_apart_as_far_as_proxies_are_trusted(make_app, document, proxies, second_is_let_in):
+    """What a client writes into X-Forwarded-For counts only when a proxy of ours has written it."""
+    app = make_app(max_streams_per_address=1, trusted_proxies=proxies)
+    frames = []
+    held = []
+    for address in ("192.0.2.1", "192.0.2.2"):
+        answer = app.test_client().get(f"/status/stream/{document}", headers={"X-Forwarded-For": address})
+        held.append(answer)
+        frames.append(next(answer.iter_encoded()))
+    assert frames[0] == b"retry: 2000\n\n"
+    assert (frames[1] == b"retry: 2000\n\n") is second_is_let_in
+    for answer in held:
+        answer.close()

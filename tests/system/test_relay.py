@@ -265,3 +265,20 @@ def test_sigterm_sends_every_viewer_away_with_a_delay_of_its_own(watch, tmp_path
         assert len(delays) > 1
         wait_until(lambda: not node.alive)
         store.close()
+
+
+def test_five_hundred_documents_fit_on_one_stream(node, store):
+    """All of them arrive over one connection, and its last event id ends all of them with one 204."""
+    documents = [new_document(store) for _ in range(500)]
+    for document in documents:
+        finish(store, document)
+    url = f"{node.url}/status/stream?" + "&".join(f"id={document}" for document in documents)
+    answer = httpx.get(url, timeout=30)
+    assert answer.status_code == 200
+    states = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert [state["id"] for state in states] == documents
+    event_ids = [line[4:] for line in answer.text.splitlines() if line.startswith("id: ")]
+    assert httpx.get(url, headers={"Last-Event-ID": event_ids[-1]}, timeout=30).status_code == 204
+    half_way = httpx.get(url, headers={"Last-Event-ID": event_ids[249]}, timeout=30)
+    assert half_way.text.count("data: ") == 250
+    assert httpx.get(f"{url}&id={new_document(store)}", timeout=30).status_code == 422
