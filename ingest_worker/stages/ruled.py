@@ -11,14 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pdfplumber.utils.text import extract_text
+from pdfplumber.table import Table as Grid
+from pdfplumber.table import TableFinder, TableSettings, cells_to_tables, edges_to_intersections
+from pdfplumber.utils.clustering import cluster_objects
+from pdfplumber.utils.text import DEFAULT_Y_TOLERANCE, WordExtractor
 
+from ingest_worker.stages.cells import Box, cells
 from ingest_worker.stages.reading import storable
 from ingest_worker.stages.tables import is_table, laid_out
 from shared.documents import Rows, Table
 
-#: Left, top, right, bottom in points, y downwards.
-Box = tuple[float, float, float, float]
+#: As pdfplumber makes one for each text. It keeps nothing.
+_WORDS = WordExtractor()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ def text_and_tables(page: Any) -> tuple[str, tuple[Table, ...]]:
     """The text of the page with its tables as Markdown, and where they are. The page is pdfplumber's."""
     characters = _Characters(page.chars)
     found = _outermost(
-        [table for table in (_found(table, characters) for table in page.find_tables()) if is_table(table.rows)]
+        [table for table in (_found(table, characters) for table in _Finder(page).tables) if is_table(table.rows)]
     )
     if not found:
         return storable(str(page.extract_text())), ()
@@ -51,42 +55,61 @@ def text_and_tables(page: Any) -> tuple[str, tuple[Table, ...]]:
     return laid_out(_blocks(others.extract_text_lines(return_chars=False), found))
 
 
-def _found(table: Any, characters: _Characters) -> _Found:
+class _Finder(TableFinder):
+    """What ``page.find_tables`` finds, by way of our `cells`."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.settings = TableSettings()
+        tolerances = self.settings.intersection_x_tolerance, self.settings.intersection_y_tolerance
+        crossings = edges_to_intersections(self.get_edges(), *tolerances)
+        self.tables = [Grid(page, group) for group in cells_to_tables(cells(crossings))]
+
+
+def _found(table: Grid, characters: _Characters) -> _Found:
     rows: list[tuple[str | None, ...]] = []
     boxes: list[Box] = []
     taken: set[int] = set()
     for row in table.rows:
-        in_row = characters.between(row.bbox[1], row.bbox[3])
-        cells: list[str | None] = []
+        in_row = characters.within(row.bbox)
+        texts: list[str | None] = []
         for box in row.cells:
             if box is None:
-                cells.append(None)
+                texts.append(None)
                 continue
-            inside = [char for char in in_row if _in(box, *_middle(char)) and _in(row.bbox, *_middle(char))]
-            cells.append(storable(extract_text(inside)) if inside else "")
+            left, top, right, bottom = box
+            inside = [char for x, y, char in in_row if left <= x < right and top <= y < bottom]
+            texts.append(storable(_text(inside)))
             boxes.append(box)
             taken.update(map(id, inside))
-        rows.append(tuple(cells))
+        rows.append(tuple(texts))
     return _Found(table.bbox, tuple(rows), tuple(boxes), frozenset(taken))
+
+
+def _text(characters: list[dict[str, Any]]) -> str:
+    """What pdfplumber's ``extract_text`` makes of them, without its map from each letter to where it stands."""
+    words = _WORDS.extract_words(characters)
+    lines = cluster_objects(words, "top", DEFAULT_Y_TOLERANCE)
+    return "\n".join(" ".join(word["text"] for word in line) for line in lines)
 
 
 class _Characters:
     """The characters of a page, found by height: to look at all for each row of a large table takes longest of all."""
 
     def __init__(self, characters: list[dict[str, Any]]) -> None:
-        by_height = sorted((_middle(char)[1], number) for number, char in enumerate(characters))
-        self._characters = characters
+        self._placed = [
+            ((char["x0"] + char["x1"]) / 2, (char["top"] + char["bottom"]) / 2, char) for char in characters
+        ]
+        by_height = sorted((y, number) for number, (_, y, _) in enumerate(self._placed))
         self._heights = [height for height, _ in by_height]
         self._numbers = [number for _, number in by_height]
 
-    def between(self, top: float, bottom: float) -> list[dict[str, Any]]:
+    def within(self, box: Box) -> list[tuple[float, float, dict[str, Any]]]:
         """Those whose middle is there, in the order of the page, on which their text depends."""
+        left, top, right, bottom = box
         first, last = bisect_left(self._heights, top), bisect_left(self._heights, bottom)
-        return [self._characters[number] for number in sorted(self._numbers[first:last])]
-
-
-def _middle(char: dict[str, Any]) -> tuple[float, float]:
-    return (char["x0"] + char["x1"]) / 2, (char["top"] + char["bottom"]) / 2
+        placed = map(self._placed.__getitem__, sorted(self._numbers[first:last]))
+        return [(x, y, char) for x, y, char in placed if left <= x < right]
 
 
 def _outermost(found: list[_Found]) -> list[_Found]:
@@ -113,11 +136,6 @@ def _blocks(lines: list[dict[str, Any]], found: list[_Found]) -> Iterator[str | 
 def _paragraph(lines: list[str]) -> Iterator[str]:
     if lines:
         yield storable("\n".join(lines))
-
-
-def _in(box: Box, x: float, y: float) -> bool:
-    left, top, right, bottom = box
-    return left <= x < right and top <= y < bottom
 
 
 def _within(inner: Box, outer: Box) -> bool:

@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
-from pdfplumber.table import cells_to_tables, edges_to_intersections, intersections_to_cells, merge_edges
+from pdfplumber.table import cells_to_tables, edges_to_intersections, merge_edges
+
+from ingest_worker.stages.cells import cells
 
 #: Lines that end so near to each other still meet, and a rectangle so thin is a line. In points; as in pdfplumber.
 SNAP_POINTS = 3.0
@@ -72,7 +74,7 @@ def has_cells(horizontal: list[Box], vertical: list[Box]) -> bool:
     crossings = edges_to_intersections([edge for edge in edges if _length(edge) >= SNAP_POINTS], *[SNAP_POINTS] * 2)
     return any(
         len({cell[0] for cell in table}) > 1 and len({cell[1] for cell in table}) > 1
-        for table in cells_to_tables(intersections_to_cells(crossings))
+        for table in cells_to_tables(cells(crossings))
     )
 
 

@@ -8,10 +8,8 @@ import io
 import pdfplumber
 import pypdfium2 as pdfium
 import pytest
-from pypdf import PdfReader, PdfWriter
 
 from ingest_worker.stages import pdf as reading_pdf
-from ingest_worker.stages import plumbing
 from ingest_worker.stages.findings import Findings
 from ingest_worker.stages.pdf import opened
 from ingest_worker.stages.reading import Limits, Reader
@@ -266,20 +264,3 @@ def test_what_stands_between_the_cells_of_a_table_is_not_lost(parse):
     pages, _ = parse(pdfs.table_with_a_hole(), Engine.AUTO)
     assert [table.rows for table in pages[0].tables] == [(("a", "b"), ("c", None))]
     assert "| c |  |\n\nin the hole" in pages[0].text
-
-
-def test_a_page_described_in_fewer_words_reads_the_same():
-    """Text and tables are those that pdfplumber gives when it describes the page itself, on turned pages too."""
-    reader, writer = PdfReader(io.BytesIO(pdfs.prose(10))), PdfWriter()
-    for number in (6, 9, 9):
-        writer.add_page(reader.pages[number])
-    writer.pages[2].rotate(90)
-    writer.pages[1].mediabox.lower_left = (-20, -30)
-    file = io.BytesIO()
-    writer.write(file)
-    with pdfplumber.open(file) as plain, pdfplumber.open(file) as described:
-        for one, other in zip(plain.pages, described.pages, strict=True):
-            plumbing.describe(other)
-            assert other.extract_text() == one.extract_text() != ""
-            assert other.extract_tables() == one.extract_tables()
-        assert described.pages[1].extract_tables()
