@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check lint format lock clean help chaos bench-parse bench-latency
+.PHONY: run test check lint format lock clean help chaos bench-parse bench-latency bench-relay
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,12 +35,16 @@ bench-parse: $(VENV)/.dev ## pages per second of each engine, beside a plain pdf
 bench-latency: $(VENV)/.dev ## from a worker's write to 1,000 viewers, beside a peer and the floor
 	@$(BIN)/python -m bench.relay_latency
 
+bench-relay: $(VENV)/.bench ## the relay at its limits, beside nchan, flask-sse, sse-starlette and the floor; QUICK=1 takes a minute
+	@$(BIN)/python -m bench.relay_scale $(if $(QUICK),--quick,--out bench/results)
+
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
 
 lock: $(VENV)/.dev ## resolve the dependencies again, into requirements/
 	@$(LOCK) pyproject.toml -o requirements/run.txt
 	@$(LOCK) --group build -o requirements/build.txt
 	@$(LOCK) pyproject.toml --group dev -c requirements/run.txt -c requirements/build.txt -o requirements/dev.txt
+	@$(LOCK) --group bench -c requirements/run.txt -o requirements/bench.txt
 
 clean:           ## forget the environment and all data
 	@rm -rf $(VENV) var test-artifacts
@@ -56,4 +60,8 @@ $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml | $(BIN
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.bench: requirements/bench.txt $(VENV)/.dev
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from array import array
-from collections import defaultdict
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
@@ -65,8 +65,10 @@ class Reading:
 class Readers:
     """Processes that share the streams of one server among them. A context: no process is left at the end."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, command: Sequence[str] = ()) -> None:
+        """``command`` runs what it is given, elsewhere."""
         self._count = count
+        self._command = [*command, sys.executable, "-c", _PROGRAM]
         self._pipes: list[Connection] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._paths: dict[str, list[Sequence[str]]] = {}
@@ -75,22 +77,27 @@ class Readers:
         for _ in range(self._count):
             ours, theirs = Pipe()
             with theirs:
-                command = [sys.executable, "-c", _PROGRAM, str(theirs.fileno())]
+                command = [*self._command, str(theirs.fileno())]
                 self._processes.append(subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()]))
             self._pipes.append(ours)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to all of them, whatever they hold open."""
         for process, pipe in zip(self._processes, self._pipes, strict=True):
             pipe.close()
             process.kill()
             process.wait()
 
-    def open(self, name: str, address: tuple[str, int], paths: Sequence[str]) -> None:
-        """Open a stream for each path, remembered as a group by ``name``. Returns when each has sent something."""
+    def open(self, name: str, address: tuple[str, int], paths: Sequence[str], *, greeted: bool = True) -> None:
+        """Open a stream for each path, remembered as a group by ``name``. Returns when each has sent something; or,
+        of a server that has nothing to say before the first event (not ``greeted``), when each is asked for."""
         self._paths[name] = [paths[n :: len(self._pipes)] for n in range(len(self._pipes))]
         for pipe, share in zip(self._pipes, self._paths[name], strict=True):
-            pipe.send(("open", name, address, share))
+            pipe.send(("open", name, address, share, greeted))
         self._answers()
 
     def close(self, name: str) -> None:
@@ -131,7 +138,7 @@ def _answer(pipe: Connection) -> Reading:
 
 def serve(pipe: Connection) -> None:
     """Do what the other end asks for, until it is closed."""
-    groups: defaultdict[str, dict[int, socket.socket]] = defaultdict(dict)
+    groups: dict[str, _Group] = {}
     while True:
         try:
             command, name, *args = pipe.recv()
@@ -140,11 +147,10 @@ def serve(pipe: Connection) -> None:
         try:
             match command:
                 case "open":
-                    groups[name].update(_opened(*args))
+                    groups[name] = _Group(_opened(*args))
                     pipe.send(Reading())
                 case "close":
-                    for stream in groups.pop(name).values():
-                        stream.close()
+                    groups.pop(name).close()
                     pipe.send(Reading())
                 case "read":
                     window = _Window(groups[name])
@@ -154,19 +160,24 @@ def serve(pipe: Connection) -> None:
             pipe.send(error)
 
 
-def _opened(address: tuple[str, int], paths: Sequence[str]) -> dict[int, socket.socket]:
-    streams = {}
-    for first in range(0, len(paths), OPENING):
-        batch = [_asked(address, path) for path in paths[first : first + OPENING]]
-        for stream in batch:
+def _opened(address: tuple[str, int], paths: Sequence[str], greeted: bool) -> list[socket.socket]:
+    streams: list[socket.socket] = []
+    awaited: deque[socket.socket] = deque()
+    for path in paths:
+        streams.append(_asked(address, path))
+        awaited.append(streams[-1])
+        if greeted and len(awaited) == OPENING:
+            _await_first(awaited.popleft())
+    if greeted:
+        for stream in awaited:
             _await_first(stream)
-            stream.setblocking(False)
-            streams[stream.fileno()] = stream
     return streams
 
 
 def _asked(address: tuple[str, int], path: str) -> socket.socket:
-    stream = socket.create_connection(address, CONNECT_SECONDS)
+    stream = socket.socket()
+    stream.settimeout(CONNECT_SECONDS)
+    stream.connect(address)
     stream.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n".encode())
     return stream
 
@@ -181,16 +192,31 @@ def _await_first(stream: socket.socket) -> None:
             raise ConnectionError(f"no stream: {data!r:.200}")
 
 
+class _Group:
+    """The streams of one server, and what tells which of them have something."""
+
+    def __init__(self, streams: Sequence[socket.socket]) -> None:
+        self._streams = streams
+        self.selector = selectors.DefaultSelector()
+        for stream in streams:
+            stream.setblocking(False)
+            self.selector.register(stream.fileno(), selectors.EVENT_READ)
+
+    def close(self) -> None:
+        """Leave."""
+        self.selector.close()
+        for stream in self._streams:
+            stream.close()
+
+
 class _Window:
     """Reads a group of streams once."""
 
-    def __init__(self, streams: dict[int, socket.socket]) -> None:
+    def __init__(self, group: _Group) -> None:
         self._reading = Reading()
         self._unread: list[tuple[int, int, bytes]] = []
         self._cut: dict[int, bytes] = {}
-        self._selector = selectors.DefaultSelector()
-        for fd in streams:
-            self._selector.register(fd, selectors.EVENT_READ)
+        self._selector = group.selector
         self._began_ns = time.monotonic_ns()
 
     def read(self, seconds: float, deliveries: int) -> Reading:
@@ -203,8 +229,8 @@ class _Window:
                 quiet_from = time.monotonic() + AWAKE_SECONDS
             elif time.monotonic() > quiet_from:
                 self._look_through()
+        self._look_through()
         self._reading.cpu_seconds = time.process_time() - cpu
-        self._selector.close()
         return self._reading
 
     def _take(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:

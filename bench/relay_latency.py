@@ -29,13 +29,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import statistics
 import sys
 import tempfile
-import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
@@ -44,8 +41,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.reader import Readers, Reading
-from bench.targets import FLOOR, PEER, SERVICE, Lab, Target, pin
+from bench.reader import Readers
+from bench.targets import FLOOR, PEER, SERVICE, Lab, Target, allow_files, pin, two_cores
+from bench.window import Window, watch
 
 GOAL_P50_MS = 5.0
 GOAL_VIEWERS = 1000
@@ -81,23 +79,6 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Window:
-    """What one target did in one window. Times in milliseconds, from the write."""
-
-    expected: int
-    delivered: int
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    max_ms: float
-    first_ms: float
-    last_ms: float
-    cpu_us: float
-    reader_share: float
-    late_ms: float
-
-
-@dataclass(frozen=True)
 class Result:
     """One target in one setup."""
 
@@ -119,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write the file that was asked for."""
     options = _parser().parse_args(arguments)
     plan = _plan_of(options)
-    _allow_files(3 * plan.viewers + SPARE_FILES)
+    allow_files(3 * plan.viewers + SPARE_FILES)
     console = Console(width=max(Console().width, TABLE_WIDTH))
     results = {}
     for documents in plan.documents:
@@ -142,11 +123,11 @@ def measure(plan: Plan, documents: int) -> list[Result]:
         redis_connections = lab.redis_connections()
         windows: defaultdict[str, list[Window]] = defaultdict(list)
         for target in lab.targets:
-            _window(readers, target, plan.writes(target.paths, WARM_UP_SECONDS), WARM_UP_SECONDS)
+            watch(readers, target, plan.writes(target.paths, WARM_UP_SECONDS), WARM_UP_SECONDS)
         for _ in range(plan.rounds):
             for target in lab.targets:
                 writes = plan.writes(target.paths, plan.seconds)
-                windows[target.name].append(_window(readers, target, writes, plan.seconds))
+                windows[target.name].append(watch(readers, target, writes, plan.seconds))
         return [Result(name, memory[name], redis_connections[name], windows[name]) for name in memory]
 
 
@@ -158,53 +139,6 @@ def _open_all(readers: Readers, target: Target, viewers: int) -> float:
     idle = target.memory_bytes()
     readers.open(target.name, target.address, paths)
     return (target.memory_bytes() - idle) / viewers / 1024
-
-
-def _window(readers: Readers, target: Target, writes: Sequence[str], seconds: float) -> Window:
-    expected = readers.begin(target.name, seconds, Counter(writes))
-    began, cpu = time.monotonic(), target.cpu_seconds()
-    late_seconds = _write_all(target, writes, seconds)
-    reading = readers.end()
-    cpu, elapsed = target.cpu_seconds() - cpu, time.monotonic() - began
-    return _window_of(reading, expected, cpu, elapsed, late_seconds)
-
-
-def _write_all(target: Target, writes: Sequence[str], seconds: float) -> float:
-    """Write at an even pace; give by how much the latest write was late."""
-    began, latest = time.monotonic(), 0.0
-    for n, path in enumerate(writes):
-        ahead = began + n * seconds / len(writes) - time.monotonic()
-        if ahead > 0:
-            time.sleep(ahead)
-        latest = max(latest, -ahead)
-        target.write(path)
-    return latest
-
-
-def _window_of(reading: Reading, expected: int, cpu: float, elapsed: float, late_seconds: float) -> Window:
-    taken = sorted(reading.taken_ns)
-    if not taken:
-        raise SystemExit("nothing was delivered")
-    by_event = defaultdict(list)
-    for written, time_taken in zip(reading.written_ns, reading.taken_ns, strict=True):
-        by_event[written].append(time_taken)
-    return Window(
-        expected=expected,
-        delivered=len(taken),
-        p50_ms=_ms(taken[len(taken) // 2]),
-        p90_ms=_ms(taken[len(taken) * 90 // 100]),
-        p99_ms=_ms(taken[len(taken) * 99 // 100]),
-        max_ms=_ms(taken[-1]),
-        first_ms=_ms(statistics.median(map(min, by_event.values()))),
-        last_ms=_ms(statistics.median(map(max, by_event.values()))),
-        cpu_us=round(cpu / len(taken) * 1e6, 2),
-        reader_share=round(reading.cpu_seconds / elapsed, 3),
-        late_ms=round(late_seconds * 1e3, 3),
-    )
-
-
-def _ms(nanoseconds: float) -> float:
-    return round(nanoseconds / 1e6, 3)
 
 
 # -- telling -----------------------------------------------------------------------------------------------------------
@@ -300,23 +234,8 @@ def _plan_of(options: argparse.Namespace) -> Plan:
         writes_per_document=options.rate,
         most_writes=options.most,
         readers=options.readers,
-        cores=_cores() if options.pin else (),
+        cores=two_cores() if options.pin else (),
     )
-
-
-def _cores() -> tuple[int, ...]:
-    if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
-        sys.exit("--pin: Linux and two cores at least")
-    return tuple(sorted(os.sched_getaffinity(0)))
-
-
-def _allow_files(needed: int) -> None:
-    """Let this process and its children have as many files open. Ends the run when the system doesn't allow that."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        sys.exit(f"{needed} open files are needed, {hard} are allowed (ulimit -Hn); take fewer viewers")
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 if __name__ == "__main__":

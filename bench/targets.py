@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -38,10 +39,10 @@ _STATUS = "/status/stream/"
 
 
 class Write(Protocol):
-    """Report progress of a document, to those who watch the path."""
+    """Report progress of documents, to those who watch their paths."""
 
-    def __call__(self, path: str) -> None:
-        """Write, with a `stamp`."""
+    def __call__(self, paths: Sequence[str]) -> None:
+        """One write for each path, with a `stamp`."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,16 @@ class Target:
 class Server:
     """A process with a listening socket of its own."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path, *fds: int) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        *fds: int,
+        host: str = "127.0.0.1",
+    ) -> None:
         """``{fd}`` in the command stands for the number of the socket."""
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self._listener = socket.create_server((host, 0), backlog=4096)
         self.address: tuple[str, int] = self._listener.getsockname()
         fd = self._listener.fileno()
         self._command = [part.format(fd=fd) for part in command]
@@ -135,7 +143,7 @@ class Lab:
     def _service(self) -> Target:
         node = self._stack.web[0]
         host, port = node.address.split(":")
-        return Target(SERVICE, (host, int(port)), _child_of(node.pid), self._make_documents(), self._record)
+        return Target(SERVICE, (host, int(port)), child_of(node.pid), self._make_documents(), self._record)
 
     def _peer(self, started: ExitStack) -> Target:
         command = [sys.executable, "-m", "gunicorn", "bench.peers.own_connection:app", "--worker-class", "gevent"]
@@ -143,8 +151,8 @@ class Lab:
         server = Server(command, self._stack.environment, self._folder / "peer.log")
         pid = started.enter_context(server.running())
         url = "http://{}:{}/readyz".format(*server.address)
-        wait_until(lambda: _answers(url), what="the peer")
-        return Target(PEER, server.address, _child_of(pid), self._make_documents(), self._record)
+        wait_until(lambda: answers(url), what="the peer")
+        return Target(PEER, server.address, child_of(pid), self._make_documents(), self._record)
 
     def _floor(self, started: ExitStack) -> Target:
         events, writing = os.pipe()
@@ -156,9 +164,10 @@ class Lab:
         paths = self._make_documents()
         template = self._progress(paths[0])
 
-        def write(path: str) -> None:
-            data = encode_state(replace(template, message=stamp()))
-            os.write(writing, f"{path} {data}\n".encode())
+        def write(paths: Sequence[str]) -> None:
+            for path in paths:
+                data = encode_state(replace(template, message=stamp()))
+                os.write(writing, f"{path} {data}\n".encode())
 
         return Target(FLOOR, server.address, pid, paths, write)
 
@@ -169,8 +178,9 @@ class Lab:
             self._store.create(name, source)
         return [f"{_STATUS}{name}" for name in names]
 
-    def _record(self, path: str) -> None:
-        self._progress(path)
+    def _record(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            self._progress(path)
 
     def _progress(self, path: str) -> State:
         document_id, stage = path.removeprefix(_STATUS), Stage(57, 500, "pages")
@@ -187,11 +197,35 @@ def pin(serving: Collection[int], cores: Sequence[int]) -> None:
         process.cpu_affinity([cores[0]] if process.pid in serving else list(cores[1:]))
 
 
-def _child_of(pid: int) -> int:
+def two_cores() -> tuple[int, ...]:
+    """The cores to `pin` to. Ends the run when there are none."""
+    if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
+        sys.exit("pinning needs Linux, and two cores at least")
+    return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def allow_files(needed: int) -> None:
+    """Let this process and its children have as many files open. Ends the run when the system doesn't allow that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        sys.exit(f"{needed} open files are needed, {hard} are allowed (ulimit -Hn); take fewer viewers")
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def files_allowed() -> int:
+    """How many files a process may have open, at most."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
+
+
+def child_of(pid: int) -> int:
+    """The one process that a master, of gunicorn or nginx, has serve."""
     return wait_until(lambda: psutil.Process(pid).children(), what="a worker of gunicorn")[0].pid
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """With 200."""
     with suppress(httpx.TransportError):
         return httpx.get(url, timeout=2).status_code == 200
     return False

@@ -1,7 +1,7 @@
 """The floor: a loop of `os.write` over blocking sockets, and no Redis. What any server in Python pays at least.
 
 ``python -m bench.peers.bare_loop LISTENER_FD EVENTS_FD``: each line on EVENTS_FD is a path and the data of an event for
-everyone who asked for that path; it must be written in one piece.
+everyone who asked for that path.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ def main() -> None:
     """Accept and relay until the end of the events."""
     listener = socket.socket(fileno=int(sys.argv[1]))
     viewers: defaultdict[bytes, list[socket.socket]] = defaultdict(list)
-    events = int(sys.argv[2])
+    events, rest = int(sys.argv[2]), b""
     while True:
         ready, _, _ = select.select([listener, events], [], [])
         if listener in ready:
             _accept(listener, viewers)
-        elif lines := os.read(events, 65536):
-            for line in lines.splitlines():
+        elif data := os.read(events, 65536):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
                 _relay(line, viewers)
         else:
             return
