@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -180,6 +180,7 @@ class Balancer(Server):
 class Stack:
     """Valkey, ``web`` nodes, ``workers`` Celery workers, and Caddy before the nodes when there shall be a ``balancer``.
 
+    ``settings`` are everybody's; with ``settings_of_web`` there is a web node for each, which has these besides.
     Everything is in ``folder``, and no process is left at the end.
     """
 
@@ -193,10 +194,12 @@ class Stack:
         concurrency: int = 1,
         balancer: bool = False,
         settings: Mapping[str, str] | None = None,
+        settings_of_web: Sequence[Mapping[str, str]] = (),
     ):
         self.folder = folder
         self._sockets = Path(tempfile.mkdtemp(prefix="ingest-"))  # a Unix socket's path must be short
-        self.redis_url = f"unix://{self._sockets}/v.sock?db=0"
+        self.redis_socket = self._sockets / "v.sock"
+        self.redis_url = f"unix://{self.redis_socket}?db=0"
         self.environment = {
             "INGEST_VAR": str(folder / "var"),
             "INGEST_REDIS_URL": self.redis_url,
@@ -208,8 +211,10 @@ class Stack:
         }
         folder.mkdir(parents=True, exist_ok=True)
         self.valkey = self._make_valkey()
+        each = settings_of_web or [{}] * web
         self.web = [
-            WebNode(f"web{n}", self.environment, folder / f"web{n}.log", web_processes) for n in range(1, web + 1)
+            WebNode(f"web{n}", {**self.environment, **own}, folder / f"web{n}.log", web_processes)
+            for n, own in enumerate(each, start=1)
         ]
         self._concurrency = concurrency
         self.workers = [self._make_worker(f"worker{n}") for n in range(1, workers + 1)]
@@ -220,7 +225,7 @@ class Stack:
             port=0,
             data_dir=self._sockets,
             persist=True,
-            unix_socket_path=self._sockets / "v.sock",
+            unix_socket_path=self.redis_socket,
             config={"loglevel": "warning", "appendonly": "yes", "appendfsync": "everysec"},
         )
 

@@ -1,0 +1,44 @@
+"""Whatever happens between a web node and Redis, no viewer is ever wrong, and each knows the truth in time.
+
+Real nodes, a real Valkey, a proxy between them that cuts, silences, delays and loses; viewers that behave like an
+`EventSource`. `tests.faults` says what they must never see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from shared.config import Settings
+from tests import faults
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory) -> Iterator[faults.Scene]:
+    """Two nodes, each behind a proxy of its own."""
+    with faults.scene(tmp_path_factory.mktemp("faults")) as scene:
+        yield scene
+
+
+def endured(scene: faults.Scene, *names: str) -> faults.Outcome:
+    outcome = faults.endure(scene, ", ".join(names), faults.in_sequence(*names))
+    faults.show([outcome])
+    return outcome
+
+
+#: Until a node looks at documents that have been silent for too long, nothing heals these.
+WATCHDOG = pytest.mark.skipif("watchdog_seconds" not in Settings.model_fields, reason="no INGEST_WATCHDOG_SECONDS")
+SILENT = {"half-open, both", "some messages lost", "final messages lost"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[WATCHDOG] if n in SILENT else []) for n in faults.FAULTS])
+def test_no_fault_makes_a_viewer_wrong(scene, name):
+    """No final state missed, no event twice, no bar that falls, and the truth in bounded time."""
+    assert endured(scene, name).wrong == []
+
+
+@WATCHDOG
+def test_one_fault_after_another_makes_no_viewer_wrong(scene):
+    """What the first leaves behind is not forgotten over the second."""
+    assert endured(scene, "history trimmed", "some messages lost").wrong == []
