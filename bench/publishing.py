@@ -7,6 +7,7 @@ message change. So Redis does nothing here but pass on, and is the same to all t
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
@@ -14,7 +15,9 @@ from itertools import count
 #: In a `template`: where the stamp and the number go. As wide as what comes there, so that lengths stay true.
 STAMP_MARK = "11111111111111111111"
 SEQ_MARK = "2222222"
-_STAMP, _SEQ = b"%(stamp)020d", b"%(seq)07d"
+#: And the second of the message, big-endian, for whoever has that in binary.
+SECOND_MARK = b"\0\xaa\xaa\0"
+_STAMP, _SEQ, _SECOND = b"%(stamp)020d", b"%(seq)07d", b"%(second)b"
 _FIRST_SEQ = 1_000_000
 
 #: How our own connections are called in Redis.
@@ -25,8 +28,12 @@ MARKED_MESSAGE = f"Page 57, written at {STAMP_MARK} ns"
 
 
 def template(marked: bytes) -> bytes:
-    """What holds the two marks, as a format for `stamped`."""
-    return marked.replace(b"%", b"%%").replace(STAMP_MARK.encode(), _STAMP).replace(SEQ_MARK.encode(), _SEQ)
+    """What holds marks, as a format for what goes in their place."""
+    formats = {STAMP_MARK.encode(): _STAMP, SEQ_MARK.encode(): _SEQ, SECOND_MARK: _SECOND}
+    filled = marked.replace(b"%", b"%%")
+    for mark, field in formats.items():
+        filled = filled.replace(mark, field)
+    return filled
 
 
 def publish_command(channel: bytes, payload: bytes) -> bytes:
@@ -46,7 +53,12 @@ class Writer:
     def __call__(self, paths: Sequence[str]) -> None:
         """One write for each path."""
         templates, numbers, clock = self._templates, self._numbers, time.monotonic_ns
-        self._write(b"".join([templates[path] % {b"stamp": clock(), b"seq": next(numbers)} for path in paths]))
+        second = struct.pack(">I", int(time.time()))
+        self._write(
+            b"".join(
+                [templates[path] % {b"stamp": clock(), b"seq": next(numbers), b"second": second} for path in paths]
+            )
+        )
 
 
 class Publisher:

@@ -229,6 +229,8 @@ class _Window:
                 quiet_from = time.monotonic() + AWAKE_SECONDS
             elif time.monotonic() > quiet_from:
                 self._look_through()
+            else:
+                os.sched_yield()  # the writer and Redis may be waiting for this core
         self._look_through()
         self._reading.cpu_seconds = time.process_time() - cpu
         return self._reading

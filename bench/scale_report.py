@@ -294,10 +294,27 @@ def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
 
 
 def picture(report: Report) -> str:
-    """CPU per delivery and p99 of each target in each setup at its highest rate."""
-    bars: dict[str, list[tuple[str, list[tuple[str, float]]]]] = {"CPU us per delivery": [], "p99 ms": []}
-    for heading, figure in zip(bars, ("cpu_us", "p99_ms"), strict=True):
-        for standing in report.standings:
-            at_top = [point for point in standing.points if point.rate == standing.top and point.windows]
-            bars[heading].append((_where(standing), [(point.target, point.median(figure)) for point in at_top]))
-    return plot.bars(bars)
+    """What deliveries cost and take at the highest rate of each setup, and what open streams do."""
+    panels = {heading: _delivery_bars(report, figure) for heading, figure in _DELIVERY_PANELS.items()}
+    return plot.bars(
+        {**panels, **{heading: _opening_bars(report, figure) for heading, figure in _OPENING_PANELS.items()}}
+    )
+
+
+_DELIVERY_PANELS = {"CPU us per delivery": "cpu_us", "p99 ms": "p99_ms"}
+_OPENING_PANELS = {"KiB per open stream": "memory_kib", "streams opened per second": "streams_per_second"}
+
+
+def _delivery_bars(report: Report, figure: str) -> list[plot.Group]:
+    groups = []
+    for standing in report.standings:
+        at_top = [point for point in standing.points if point.rate == standing.top and point.windows]
+        groups.append((_where(standing), [(point.target, point.median(figure)) for point in at_top]))
+    return groups
+
+
+def _opening_bars(report: Report, figure: str) -> list[plot.Group]:
+    return [
+        (standing.setup.title, [(opening.target, float(getattr(opening, figure))) for opening in standing.openings])
+        for standing in report.standings
+    ]

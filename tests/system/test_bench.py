@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 
 import psutil
 
-from bench import parse_speed, relay_latency, relay_scale, vanishing
-from bench.contenders import contenders
+from bench import parse_speed, publishing, relay_latency, relay_scale, vanishing
+from bench.contenders import FLOOR_C, contenders
+from bench.scale_report import Opening, Point, Report, Setup, Standing
 from bench.targets import FLOOR, PEER, SERVICE
+from bench.window import Window
 from tests import pdfs
 
 TIMES_IN_ORDER = ("p50_ms", "p90_ms", "p99_ms", "max_ms")
@@ -67,6 +71,42 @@ def test_relay_scale_counts_every_delivery_of_whoever_is_installed(tmp_path, cap
             assert f"30 viewers, {title}" in told
     assert all(name in markdown and name in plot for name in installed)
     assert psutil.Process().children(recursive=True) == before
+
+
+def test_a_publication_carries_its_own_number_and_the_time_at_which_it_is_made():
+    """As long as its template, whatever bytes that holds; the reader finds the stamp."""
+    sent: list[bytes] = []
+    state = f'{{"at": "100%", "message": "{publishing.MARKED_MESSAGE}", "seq": {publishing.SEQ_MARK}}}'.encode()
+    marked = publishing.publish_command(b"channel", state)
+    write = publishing.Writer(sent.append, [("/a", marked)])
+
+    began = time.monotonic_ns()
+    write(["/a", "/a"])
+
+    (both,) = sent
+    assert len(both) == 2 * len(marked)
+    first, second = re.findall(rb"written at (\d+) ns", both)
+    assert began <= int(first) <= int(second) <= time.monotonic_ns()
+    assert re.findall(rb'"seq": (\d+)', both) == [b"1000000", b"1000001"]
+    assert both.count(b'"at": "100%"') == 2
+
+
+def test_a_goal_is_met_by_the_figure_and_not_by_a_contender_that_is_not_there():
+    """CPU against nchan and the floor; with nobody to compare with, there is no verdict."""
+    setup = Setup(1000, 1, (30_000,))
+    points = [Point(30_000, name, [a_window(cpu_us)], 0.5) for name, cpu_us in ((SERVICE, 12.0), (FLOOR_C, 8.0))]
+    report = Report([Standing(setup, [Opening(SERVICE, 2_999, 300.0, 7.0, 2)], points)])
+    assert [(goal.figure, goal.met) for goal in report.goals] == [
+        ("CPU us per delivery", None),
+        ("CPU us per delivery", True),
+        ("KiB per open stream", True),
+        ("streams opened per second", False),
+        ("Redis connections", True),
+    ]
+
+
+def a_window(cpu_us: float) -> Window:
+    return Window(1, 1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, cpu_us, 0.1, 0.1)
 
 
 def test_nothing_is_left_of_clients_that_are_killed(tmp_path, monkeypatch):
