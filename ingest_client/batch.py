@@ -44,17 +44,9 @@ class Batch:
             self._rows[document_id] = row
             self._following.add(document_id)
 
-    def join(self, document_id: str) -> None:
-        """Follow a document that is there already."""
-        try:
-            state = self._client.status(document_id)
-        except RequestRefused as error:
-            self._refused(None, document_id, error)
-        else:
-            self._rows[document_id] = self._board.begin(state.filename)
-            self._show(state)
-            if not state.is_final:
-                self._following.add(document_id)
+    def join(self, *document_ids: str) -> None:
+        """Follow documents that are there already. One that the server does not know is noted, and the others go on."""
+        self._following.add(*[document_id for document_id in document_ids if self._is_running(document_id)])
 
     def wait(self) -> None:
         """Return when every document has come to its end. Raises `ClientError`."""
@@ -70,6 +62,17 @@ class Batch:
     def _show(self, state: State) -> None:
         self._states[state.id] = state
         self._board.show(self._rows[state.id], state)
+
+    def _is_running(self, document_id: str) -> bool:
+        """Whether there is more to come of a document, whose present state is shown."""
+        try:
+            state = self._client.status(document_id)
+        except RequestRefused as error:
+            self._refused(None, document_id, error)
+            return False
+        self._rows[document_id] = self._board.begin(state.filename)
+        self._show(state)
+        return not state.is_final
 
     def _refused(self, row: Row | None, name: str, error: ClientError | OSError) -> None:
         if exits.status_of(error) == exits.UNREACHABLE:

@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 import httpx
 
+from ingest_client.confluence import confluence
 from ingest_client.errors import RequestRefused, ServerUnreachable, UnexpectedAnswer, translated
 from ingest_client.reconnect import ReconnectPolicy
-from ingest_client.sequence import Sequence
-from ingest_client.stream import Stream
+from ingest_client.stream import MOST_DOCUMENTS, Stream
 from ingest_client.upload import Upload
 from shared.documents import Chunk, rows_from
 from shared.protocol import State
@@ -137,12 +137,19 @@ class Client:
     def watch(self, *document_ids: str) -> Iterator[State]:
         """Each new state of the documents, in order and once, from the present one to the final one of each.
 
-        It takes one connection, which carries about a hundred documents; lost connections are made again and resumed.
-        Raises `ServerUnreachable` when the server can't be reached for ``patience_seconds``, and `RequestRefused` for
-        an error that waiting won't mend.
+        It takes one connection for up to 500 documents, and one more for each further 500; lost connections are made
+        again and resumed. Raises `ServerUnreachable` when the server can't be reached for ``patience_seconds``, and
+        `RequestRefused` for an error that waiting won't mend.
         """
-        sequence = Sequence(document_ids)
-        return iter(Stream(self._http, sequence, self._policy, self._stream_timeout))
+        ids = list(dict.fromkeys(document_ids))
+        if len(ids) <= MOST_DOCUMENTS:
+            return iter(self.stream(*ids))
+        starts = range(0, len(ids), MOST_DOCUMENTS)
+        return confluence([self.stream(*ids[start : start + MOST_DOCUMENTS]) for start in starts])
+
+    def stream(self, *document_ids: str) -> Stream:
+        """The same for at most 500 documents, as a stream that others can be added to while it is read."""
+        return Stream(self._http, document_ids, self._policy, self._stream_timeout)
 
     def chunks(self, document_id: str) -> Iterator[Chunk]:
         """The chunks of a completed document, in order, as they come in.

@@ -8,12 +8,10 @@ from threading import Condition, Thread
 
 from ingest_client.client import Client
 from ingest_client.errors import ClientError
+from ingest_client.stream import MOST_DOCUMENTS, Stream
 from shared.protocol import State
 
-#: What fits into the first line of a request (4094 bytes for gunicorn).
-DOCUMENTS_PER_STREAM = 100
-
-#: Documents added within so long of each other share a stream.
+#: A stream that gets documents is opened anew, so those that are added within so long of each other are added together.
 GATHER_SECONDS = 0.25
 
 
@@ -25,14 +23,14 @@ class Following:
         self._show = show
         self._changed = Condition()
         self._waiting: list[str] = []
-        self._streams = 0
+        self._streams: list[Stream] = []
         self._trouble: ClientError | None = None
         Thread(target=self._gather, daemon=True).start()
 
-    def add(self, document_id: str) -> None:
-        """Watch this one too. It returns at once."""
+    def add(self, *document_ids: str) -> None:
+        """Watch these too. It returns at once."""
         with self._changed:
-            self._waiting.append(document_id)
+            self._waiting.extend(document_ids)
             self._changed.notify_all()
 
     def wait(self) -> None:
@@ -46,21 +44,43 @@ class Following:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
-                batch = self._waiting[:DOCUMENTS_PER_STREAM]
-                del self._waiting[:DOCUMENTS_PER_STREAM]
-                self._streams += 1
-            Thread(target=self._watch, args=batch, daemon=True).start()
+                for stream in self._streams:
+                    if newcomers := self._next(stream.room):
+                        stream.add(newcomers)
+                while newcomers := self._next(MOST_DOCUMENTS):
+                    self._open(newcomers)
             time.sleep(GATHER_SECONDS)
 
-    def _watch(self, *document_ids: str) -> None:
+    def _next(self, most: int) -> list[str]:
+        taken = self._waiting[:most]
+        del self._waiting[:most]
+        return taken
+
+    def _open(self, document_ids: list[str]) -> None:
+        stream = self._client.stream(*document_ids)
+        self._streams.append(stream)
+        Thread(target=self._watch, args=(stream,), daemon=True).start()
+
+    def _watch(self, stream: Stream) -> None:
         trouble = None
         try:
-            for state in self._client.watch(*document_ids):
-                self._show(state)
+            while self._goes_on(stream):
+                for state in stream:
+                    self._show(state)
         except ClientError as error:
             trouble = error
         finally:
-            with self._changed:
-                self._streams -= 1
-                self._trouble = self._trouble or trouble
-                self._changed.notify_all()
+            self._end(stream, trouble)
+
+    def _goes_on(self, stream: Stream) -> bool:
+        with self._changed:
+            if stream.finished:
+                self._end(stream)  # before the lock is given back, or documents could be added to it
+            return not stream.finished
+
+    def _end(self, stream: Stream, trouble: ClientError | None = None) -> None:
+        with self._changed:
+            if stream in self._streams:
+                self._streams.remove(stream)
+            self._trouble = self._trouble or trouble
+            self._changed.notify_all()

@@ -84,8 +84,7 @@ def watch(
     """Watch documents to their end."""
 
     def join_all(batch: Batch) -> None:
-        for document_id in dict.fromkeys(ids):
-            batch.join(document_id)
+        batch.join(*dict.fromkeys(ids))
 
     return _follow(_client(server), join_all)
 

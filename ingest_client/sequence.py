@@ -29,9 +29,26 @@ class Sequence:
         self._running = set(self.ids)
 
     @property
+    def running(self) -> int:
+        """The number of documents of which the last word has not been seen."""
+        return len(self._running)
+
+    @property
     def finished(self) -> bool:
         """Whether the last word on every document has been seen."""
         return not self._running
+
+    def grow(self, ids: Iterable[str]) -> None:
+        """Take further documents in, and leave out those that are over.
+
+        The place to resume from is one of the documents before: from here on the states come as they stand.
+        """
+        still = [document_id for document_id in self.ids if document_id in self._running]
+        self.ids = tuple(dict.fromkeys([*still, *ids]))
+        self.last_event_id = ""
+        self._running.update(self.ids)
+        for document_id in self.ids:
+            self._seen.setdefault(document_id, set())
 
     def finish(self) -> None:
         """The server says that there is nothing more to come."""

@@ -16,7 +16,7 @@
  */
 
 import { isFinal } from "./ingest-state.js";
-import { refresh, watch } from "./ingest-stream.js";
+import { refresh, watch } from "./ingest-watch.js";
 import { style } from "./ingest-progress-style.js";
 import { View } from "./ingest-progress-view.js";
 

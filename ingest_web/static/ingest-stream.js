@@ -1,9 +1,9 @@
 /**
- * The connection to the service. However many elements watch, a page holds one `EventSource` per server, because a
- * browser opens only six connections per host over HTTP/1.1. Owns: which documents are on the stream, when it is opened
- * again, and what is old news. Knows nothing of how a state is shown.
+ * The connection to the service: one `EventSource` per server, for whatever this tab, or all tabs of the browser, want
+ * to know. Owns: which documents are on the stream, when it is opened again, and how the connection is. Knows nothing of
+ * tabs, of who watches, or of how a state is shown.
  *
- * Each watched document is a topic, and a topic is in one of four phases:
+ * Each wanted document is a topic, and a topic is in one of four phases:
  *
  *     unchecked ──GET /status/{id}──▶ live ──final event──▶ final
  *         ▲   └────404────▶ unknown     │
@@ -11,182 +11,182 @@
  *
  * The check comes first because one unknown id would fail the stream of all: an `EventSource` sees no status code, and
  * gives up for good on any answer but 200. Live topics are on the stream. It needs no history: each stream opens with
- * the states as they stand, and what is not newer (`seq`) is dropped.
+ * the states as they stand, and whoever watches drops what is not newer (`seq`).
  */
 
+import { Alarm } from "./ingest-alarm.js";
 import { isFinal, isNewer } from "./ingest-state.js";
+import { sameIds, spread } from "./ingest-union.js";
 
 /** @typedef {import("./ingest-state.js").State} State */
+/** @typedef {import("./ingest-union.js").Wants} Wants */
 
 /**
- * `idle`: nothing to watch. `connecting`: on the way for the first time. `open`: live. `lost`: broken, being mended.
+ * `connecting`: on the way for the first time. `open`: live; a stream that takes the place of another is not told of.
+ * `lost`: broken, being mended.
  *
- * @typedef {"idle"|"connecting"|"open"|"lost"} Connection
+ * @typedef {"connecting"|"open"|"lost"} Connection
  */
 
 /**
- * @typedef {object} Watcher
- * @property {(state: State) => void} onState each state that is newer than the last
- * @property {() => void} onUnknown the server has no such document (any more)
- * @property {(connection: Connection) => void} onConnection at once, and at each change
+ * @typedef {object} Listener
+ * @property {(state: State) => void} onState in order for each document; the same one may come again
+ * @property {(id: string) => void} onUnknown the server has no such document (any more)
+ * @property {(connection: Connection) => void} onConnection at each change
  */
 
-/** Elements come and go in bursts; one stream is opened for all of a burst. */
+/** Wants come and go in bursts; one stream is opened for all of a burst. */
 const SETTLE_MS = 60;
-/** Ids per stream: a request line has its limits (about 4,000 bytes at gunicorn). */
-const IDS_PER_STREAM = 100;
-/** Streams per server, for those who watch hundreds. Leaves connections free for other requests. */
+/** A stream with further documents takes the place of the one before, but not more often than this. */
+const REPLACE_MS = 1_000;
+/** What the server puts on one stream. */
+const IDS_PER_STREAM = 500;
+/** Streams per server, for those who watch more. Leaves connections free for other requests. */
 const STREAMS = 3;
 const CHECK_TIMEOUT_MS = 15_000;
 const BACKOFF_FIRST_MS = 1_000;
 const BACKOFF_LONGEST_MS = 30_000;
 /** A stream that took this long to open is lost. */
 const OPENING_MS = 10_000;
+/** A break that is mended sooner is not told. A page that is being left looks broken too, just before it is gone. */
+const LOST_MS = 500;
 /** Heartbeats are comments, which scripts can't see. So a stream in which nothing happens is replaced now and then. */
 const QUIET_MS = 60_000;
-/** A page that was hidden for so long may have slept through the end of its connection. */
-const HIDDEN_MS = 30_000;
-
-/**
- * Watches a document until the returned function is called. What is known already is told at once.
- *
- * @param {string} server the address under which the service answers
- * @param {string} id
- * @param {Watcher} watcher
- * @returns {() => void}
- */
-export function watch(server, id, watcher) {
-  return streamTo(server).add(id, watcher);
-}
-
-/**
- * Asks for a document again: after a retry, its state is not the last one any more.
- *
- * @param {string} server
- * @param {string} id
- */
-export function refresh(server, id) {
-  streamTo(server).check(id);
-}
-
-/**
- * Tells how the connection to a server is, at once and at each change, until the returned function is called.
- *
- * @param {string} server
- * @param {(connection: Connection) => void} listener
- * @returns {() => void}
- */
-export function watchConnection(server, listener) {
-  return streamTo(server).observe(listener);
-}
-
-/** @type {Map<string, ServerStream>} */
-const streams = new Map();
-
-function streamTo(server) {
-  const base = new URL(server.endsWith("/") ? server : `${server}/`, document.baseURI).href;
-  if (!streams.has(base)) streams.set(base, new ServerStream(base));
-  return streams.get(base);
-}
+/** Whoever has heard something so lately has a connection. */
+const FRESH_MS = 5_000;
 
 class Topic {
-  phase = "unchecked";
   /** @type {State|null} */
   state = null;
-  /** @type {Set<Watcher>} */
-  watchers = new Set();
 
-  /** @param {State} state */
-  receive(state) {
-    this.phase = isFinal(state) ? "final" : "live";
-    if (!isNewer(this.state, state)) return;
-    this.state = state;
-    for (const watcher of this.watchers) watcher.onState(state);
-  }
-
-  disappear() {
-    this.phase = "unknown";
-    for (const watcher of this.watchers) watcher.onUnknown();
+  /** @param {"unchecked"|"live"|"final"|"unknown"} phase */
+  constructor(phase) {
+    this.phase = phase;
   }
 }
 
-/** All that is watched at one server. */
-class ServerStream {
+/** One open stream, with the documents whose final event it has yet to bring. */
+class Carrier {
+  /**
+   * @param {URL} address
+   * @param {string[]} ids
+   */
+  constructor(address, ids) {
+    this.source = new EventSource(address);
+    this.ids = new Set(ids);
+  }
+
+  carries(ids) {
+    return sameIds([...this.ids], ids);
+  }
+}
+
+/** All that is wanted of one server. */
+export class ServerStream {
   #base;
+  /** @type {Listener} */
+  #listener;
   /** @type {Map<string, Topic>} */
   #topics = new Map();
-  /** @type {EventSource[]} */
-  #sources = [];
-  /** The ids on the open streams. */
-  #onStream = new Set();
-  #observers = new Set();
+  /** @type {Carrier[]} */
+  #carriers = [];
   /** @type {Connection} */
-  #connection = "idle";
+  #connection;
   #broken = false;
   #failures = 0;
   #settling = false;
+  #replacedMs = -Infinity;
+  #heardMs = -Infinity;
   #alarm = new Alarm(() => this.#settle());
   #quiet = new Alarm(() => this.#soundsDead());
+  #loss = new Alarm(() => this.#lose());
+  #closing = new AbortController();
 
-  constructor(base) {
+  /**
+   * @param {string} base the address under which the service answers, with a slash at its end
+   * @param {Listener} listener
+   * @param {Connection} connection how the connection is that this one takes over from
+   */
+  constructor(base, listener, connection) {
     this.#base = base;
-    let hiddenSince = null;
-    document.addEventListener("visibilitychange", () => {
-      if (document.hidden) hiddenSince = performance.now();
-      else if (hiddenSince !== null && performance.now() - hiddenSince > HIDDEN_MS) this.#renew();
-    });
-    window.addEventListener("pageshow", (event) => event.persisted && this.#renew());
-    window.addEventListener("online", () => this.#renew());
-    window.addEventListener("offline", () => this.#breaks());
+    this.#listener = listener;
+    this.#connection = connection;
+    this.#broken = connection === "lost";
+    const { signal } = this.#closing;
+    window.addEventListener("online", () => this.#renew(), { signal });
+    window.addEventListener("offline", () => this.#breaks(), { signal });
   }
 
-  add(id, watcher) {
-    if (!this.#topics.has(id)) this.#topics.set(id, new Topic());
-    const topic = this.#topics.get(id);
-    topic.watchers.add(watcher);
-    watcher.onConnection(this.#connection);
-    if (topic.state) watcher.onState(topic.state);
-    if (topic.phase === "unknown") watcher.onUnknown();
+  get connection() {
+    return this.#connection;
+  }
+
+  /**
+   * Carries these documents, and no others, until told otherwise.
+   *
+   * @param {Wants} wants
+   */
+  want({ unchecked, live }) {
+    const wanted = new Set([...unchecked, ...live]);
+    for (const id of this.#topics.keys()) if (!wanted.has(id)) this.#topics.delete(id);
+    for (const [phase, ids] of Object.entries({ unchecked, live })) {
+      for (const id of ids) if (!this.#topics.has(id)) this.#topics.set(id, new Topic(phase));
+    }
     this.#alarm.within(SETTLE_MS);
-    return () => {
-      topic.watchers.delete(watcher);
-      this.#alarm.within(SETTLE_MS);
-    };
   }
 
+  /**
+   * Asks for a document again: after a retry, its state is not the last one any more.
+   *
+   * @param {string} id
+   */
   check(id) {
     const topic = this.#topics.get(id);
     if (topic) topic.phase = "unchecked";
     this.#alarm.within(SETTLE_MS);
   }
 
-  observe(listener) {
-    this.#observers.add(listener);
-    listener(this.#connection);
-    return () => this.#observers.delete(listener);
+  /**
+   * What is known of some documents, for somebody who watches them from now on.
+   *
+   * @param {string[]} ids
+   * @returns {{states: State[], unknown: string[]}}
+   */
+  known(ids) {
+    const topics = ids.map((id) => [id, this.#topics.get(id)]).filter(([, topic]) => topic);
+    return {
+      states: topics.filter(([, { phase, state }]) => phase !== "unchecked" && state).map(([, { state }]) => state),
+      unknown: topics.filter(([, { phase }]) => phase === "unknown").map(([id]) => id),
+    };
   }
 
-  /** Checks what is new, and makes the stream carry what is live: no less, and nothing that nobody watches. */
+  /** Reads everything anew, for somebody who may have slept through the end of the connection. */
+  renew() {
+    if (performance.now() - this.#heardMs > FRESH_MS) this.#renew();
+  }
+
+  /** For good. */
+  close() {
+    this.#closing.abort();
+    this.#closeAll();
+    this.#topics.clear();
+    this.#alarm.off();
+    this.#loss.off();
+  }
+
+  /** Checks what is new, and makes the streams carry what is live: no less, and nothing that nobody wants. */
   async #settle() {
     if (this.#settling) {
       this.#alarm.within(SETTLE_MS);
       return;
     }
     this.#settling = true;
-    this.#forgetUnwatched();
-    try {
-      await this.#checkNew();
-      this.#mendIfOpen();
-    } catch {
-      this.#failed();
-    } finally {
-      this.#settling = false;
-    }
+    const failed = await this.#checkNew().catch((error) => error);
+    this.#settling = false;
+    if (this.#closing.signal.aborted) return;
+    if (failed) this.#failed();
+    else this.#mendIfOpen();
     this.#align();
-  }
-
-  #forgetUnwatched() {
-    for (const [id, topic] of this.#topics) if (!topic.watchers.size) this.#topics.delete(id);
   }
 
   /** The first alone: while the service is away, that is one request in vain and not a hundred. */
@@ -212,40 +212,64 @@ class ServerStream {
       signal: AbortSignal.timeout(CHECK_TIMEOUT_MS),
     });
     const body = await response.json(); // an error page of a proxy is not JSON: it says nothing about the document
-    if (response.ok) this.#topics.get(id)?.receive(body);
-    else if (response.status === 404 && body.code) this.#topics.get(id)?.disappear();
+    if (response.ok) this.#take(id, body);
+    else if (response.status === 404 && body.code) this.#disappear(id);
     else throw new Error(`status ${response.status}`);
+  }
+
+  #take(id, state) {
+    const topic = this.#topics.get(id);
+    if (!topic) return;
+    topic.phase = isFinal(state) ? "final" : "live";
+    if (isNewer(topic.state, state)) topic.state = state;
+    this.#listener.onState(state);
+  }
+
+  #disappear(id) {
+    const topic = this.#topics.get(id);
+    if (!topic) return;
+    topic.phase = "unknown";
+    this.#listener.onUnknown(id);
   }
 
   #align() {
     const wanted = this.#idsIn("live").slice(0, IDS_PER_STREAM * STREAMS);
-    const carried = [...this.#onStream].filter((id) => this.#topics.get(id)?.phase !== "final");
-    const same = carried.length === wanted.length && wanted.every((id) => this.#onStream.has(id));
-    if (!same || !wanted.length) this.#reopen(wanted);
+    const carried = this.#carriers.map(({ ids }) => [...ids]);
+    const streams = spread(carried, wanted, IDS_PER_STREAM);
+    const replaces = this.#carriers.some((carrier, n) => streams[n].length && !carrier.carries(streams[n]));
+    const earlyMs = this.#replacedMs + REPLACE_MS - performance.now();
+    if (replaces && earlyMs > 0) this.#alarm.within(earlyMs);
+    else this.#carry(streams);
     this.#tell();
   }
 
-  #reopen(ids) {
-    this.#close();
-    this.#onStream = new Set(ids);
-    for (let start = 0; start < ids.length; start += IDS_PER_STREAM) {
-      this.#sources.push(this.#open(ids.slice(start, start + IDS_PER_STREAM)));
-    }
-    if (ids.length) this.#quiet.after(OPENING_MS);
+  #carry(streams) {
+    const before = this.#carriers;
+    const isKept = (ids, n) => ids.length && before[n]?.carries(ids);
+    const carriers = streams.map((ids, n) => (isKept(ids, n) ? before[n] : this.#replace(before[n], ids)));
+    this.#carriers = carriers.filter((carrier) => carrier !== null);
+    if (!this.#carriers.length) this.#quiet.off();
+  }
+
+  #replace(before, ids) {
+    before?.source.close();
+    if (!ids.length) return null;
+    if (before) this.#replacedMs = performance.now();
+    return this.#open(ids);
   }
 
   #open(ids) {
-    const source = new EventSource(new URL(streamPath(ids), this.#base));
-    source.addEventListener("open", () => this.#opened());
-    source.addEventListener("progress", (event) => this.#receive(JSON.parse(event.data)));
-    source.addEventListener("error", () => this.#erred(source));
-    return source;
+    const carrier = new Carrier(new URL(streamPath(ids), this.#base), ids);
+    carrier.source.addEventListener("open", () => this.#opened());
+    carrier.source.addEventListener("progress", (event) => this.#receive(carrier, JSON.parse(event.data)));
+    carrier.source.addEventListener("error", () => this.#erred(carrier));
+    this.#quiet.after(OPENING_MS);
+    return carrier;
   }
 
-  #close() {
-    for (const source of this.#sources) source.close();
-    this.#sources = [];
-    this.#onStream.clear();
+  #closeAll() {
+    for (const { source } of this.#carriers) source.close();
+    this.#carriers = [];
     this.#quiet.off();
   }
 
@@ -256,59 +280,73 @@ class ServerStream {
   }
 
   #mendIfOpen() {
-    if (this.#allOpen()) this.#broken = false;
+    if (this.#allOpen()) this.#mend();
   }
 
   #allOpen() {
-    return this.#sources.length > 0 && this.#sources.every((source) => source.readyState === EventSource.OPEN);
+    return this.#carriers.length > 0 && this.#carriers.every(({ source }) => source.readyState === EventSource.OPEN);
   }
 
-  #receive(state) {
+  #receive(carrier, state) {
     this.#failures = 0;
-    this.#topics.get(state.id)?.receive(state);
-    if (this.#idsIn("live").length) this.#listen();
+    this.#take(state.id, state);
+    this.#listen();
+    if (!isFinal(state)) return;
+    carrier.ids.delete(state.id);
+    if (carrier.ids.size) this.#alarm.within(SETTLE_MS); // there may be others that wait for its place
     else this.#align();
   }
 
   /** Jitter, so that the viewers of a server that stalls don't all come back in the same second. */
   #listen() {
+    this.#heardMs = performance.now();
     this.#quiet.after(QUIET_MS * (1 + Math.random() / 2));
   }
 
   /** The browser reconnects by itself after a lost connection, at the pace that the server set, but never once CLOSED. */
-  #erred(source) {
-    if (source.readyState === EventSource.CLOSED) this.#giveUp();
+  #erred(carrier) {
+    if (carrier.source.readyState === EventSource.CLOSED) this.#giveUp(carrier);
     else this.#listen();
     this.#breaks();
   }
 
-  #giveUp() {
-    this.#close();
-    for (const id of this.#idsIn("live")) this.#topics.get(id).phase = "unchecked";
+  #giveUp(carrier) {
+    this.#carriers = this.#carriers.filter((other) => other !== carrier);
+    for (const id of carrier.ids) if (this.#topics.has(id)) this.#topics.get(id).phase = "unchecked";
     this.#failed();
   }
 
   #failed() {
     const longest = Math.min(BACKOFF_FIRST_MS * 2 ** this.#failures, BACKOFF_LONGEST_MS);
     this.#failures += 1;
-    this.#broken = !this.#allOpen();
+    if (!this.#allOpen()) this.#breaks();
     this.#alarm.within(longest * (0.5 + Math.random() / 2));
   }
 
   #breaks() {
+    this.#heardMs = -Infinity;
+    this.#loss.within(LOST_MS);
+  }
+
+  #lose() {
     this.#broken = true;
     this.#tell();
   }
 
+  #mend() {
+    this.#broken = false;
+    this.#loss.off();
+  }
+
   #soundsDead() {
-    if (this.#sources.some((source) => source.readyState === EventSource.CONNECTING)) this.#broken = true;
+    if (this.#carriers.some(({ source }) => source.readyState === EventSource.CONNECTING)) this.#broken = true;
     this.#renew();
   }
 
   /** A fresh stream opens with the states as they stand: that is a re-read, and it replaces a dead connection. */
   #renew() {
     this.#alarm.within(0);
-    if (this.#onStream.size) this.#reopen(this.#idsIn("live").filter((id) => this.#onStream.has(id)));
+    this.#carriers = this.#carriers.map((carrier) => this.#replace(carrier, [...carrier.ids]));
     this.#tell();
   }
 
@@ -316,51 +354,21 @@ class ServerStream {
     const connection = this.#currentConnection();
     if (connection === this.#connection) return;
     this.#connection = connection;
-    for (const observer of this.#observers) observer(connection);
-    for (const topic of this.#topics.values()) for (const watcher of topic.watchers) watcher.onConnection(connection);
+    this.#listener.onConnection(connection);
   }
 
   /** @returns {Connection} */
   #currentConnection() {
     if (!this.#idsIn("live").length && !this.#idsIn("unchecked").length) {
-      this.#broken = false;
-      return "idle";
+      this.#mend();
+      return "connecting";
     }
     if (this.#broken) return "lost";
-    return this.#allOpen() ? "open" : "connecting";
+    return this.#allOpen() || this.#connection === "open" ? "open" : "connecting";
   }
 
   #idsIn(phase) {
-    return [...this.#topics].filter(([, topic]) => topic.phase === phase && topic.watchers.size).map(([id]) => id);
-  }
-}
-
-/** One timer. `within` only ever moves it nearer; `after` sets it anew. */
-class Alarm {
-  #ring;
-  #timer = null;
-  #dueMs = Infinity;
-
-  constructor(ring) {
-    this.#ring = ring;
-  }
-
-  within(ms) {
-    if (performance.now() + ms < this.#dueMs) this.after(ms);
-  }
-
-  after(ms) {
-    this.off();
-    this.#dueMs = performance.now() + ms;
-    this.#timer = setTimeout(() => {
-      this.#dueMs = Infinity;
-      this.#ring();
-    }, ms);
-  }
-
-  off() {
-    clearTimeout(this.#timer);
-    this.#dueMs = Infinity;
+    return [...this.#topics].filter(([, topic]) => topic.phase === phase).map(([id]) => id);
   }
 }
 

@@ -4,7 +4,7 @@
 
 import "./ingest-progress.js";
 import { documentCard, fileCard } from "./cards.js";
-import { watchConnection } from "./ingest-stream.js";
+import { watchConnection } from "./ingest-watch.js";
 import { size } from "./ingest-words.js";
 import * as remembered from "./remembered.js";
 import { Problem, Queue } from "./uploads.js";

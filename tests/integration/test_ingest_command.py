@@ -146,8 +146,6 @@ def test_watch_shows_documents_that_are_there(server: ScriptedServer) -> None:
         status_of(server, state)
     route = "GET /status/stream?id=A&id=B"
     server.on(route, stream(event(completed("A"), "9.0"), event(completed("B"), "9.9")))
-    server.on("GET /status/stream/A", stream(event(completed("A"))))
-    server.on("GET /status/stream/B", stream(event(completed("B"))))
     done = ingest(server, "watch", "A", "B", "C")
     assert done.returncode == 0
     assert [line for line in done.stdout.splitlines() if "COMPLETED" in line] != []

@@ -80,3 +80,21 @@ def test_what_is_no_state_is_an_error() -> None:
     """It is told rather than skipped: something else answers."""
     with pytest.raises(ValueError, match="not a state"):
         Sequence(["A"]).take(ServerSentEvent(event="progress", data='{"id":"A"}'))
+
+
+def test_it_grows_by_newcomers_and_leaves_out_what_is_over() -> None:
+    """The order is kept, the place to resume from is forgotten, and what was seen stays seen."""
+    sequence = Sequence(["A", "B"])
+    sequence.take(progress(completed("A"), "9.0"))
+    sequence.take(progress(a_state("B", 4), "9.4"))
+    sequence.grow(["C", "B"])
+    assert (sequence.ids, sequence.last_event_id, sequence.running) == (("B", "C"), "", 2)
+    assert sequence.take(progress(a_state("B", 4), "4.0")) is None
+
+
+def test_it_grows_after_its_end() -> None:
+    """A document that is added is a reason to go on."""
+    sequence = Sequence(["A"])
+    sequence.finish()
+    sequence.grow(["B"])
+    assert (sequence.ids, sequence.finished) == (("B",), False)
