@@ -47,7 +47,6 @@ class Bitten:
     """How often a fault did something."""
 
     cut: int = 0
-    refused: int = 0
     swallowed_bytes: int = 0
     lost_messages: int = 0
     delayed: int = 0
@@ -165,7 +164,6 @@ class FaultProxy:
         try:
             from_redis, to_redis = await asyncio.open_unix_connection(str(self.upstream))
         except OSError:
-            self.bitten.refused += 1
             writer.close()
             return
         connection = _Connection(writer, to_redis)
