@@ -132,7 +132,7 @@ def _readings(job: Job) -> Iterator[Reading]:
         for number in range(part.first, part.last + 1):
             job.check_cost()
             job.lease.read(number - part.first)
-            yield document.reading(number)
+            yield document.reading(number, part.last)
             if job.lease.elapsed_seconds > job.bench.settings.part_seconds:
                 return
     except HandBack:

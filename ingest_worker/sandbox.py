@@ -2,6 +2,7 @@
 
 Whatever the file does there (loops, takes memory without end, brings down a library) costs one page, which is left out
 and named; the next page is read by a fresh process. Nothing is kept between pages but what makes the next one faster.
+While the caller stores a page, the process reads the one after it.
 
 A page that crashed the process is tried once more: the kernel, short of memory, or an operator may have hit it by
 chance. One that took too long or too much memory is not: it would again.
@@ -14,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,7 +24,7 @@ import structlog
 
 from ingest_worker.child import Child, Died
 from ingest_worker.stages.reading import Document, Problem, Reader, Reading
-from shared.documents import page_from
+from shared.documents import page_from, to_json
 from shared.errors import DocumentError, Unreadable
 
 log = structlog.get_logger(__name__)
@@ -81,19 +82,23 @@ class Sandbox:
         self._tick_due = time.monotonic() + SLICE_SECONDS
         self._child: Child | None = None
         self._pages_read = 0
+        self._ahead: int | None = None
         self.page_count = self._open()
 
-    def reading(self, number: int) -> Reading:
-        """The page ``number``, from 1. One that can't be read within the walls is left out."""
+    def reading(self, number: int, last: int = 0) -> Reading:
+        """The page ``number``, from 1. One that can't be read within the walls is left out.
+
+        The pages after it up to ``last`` will be asked for next, most likely.
+        """
         try:
-            return self._again_after({Problem.CRASHED}, partial(self._read, number))
+            return self._again_after({Problem.CRASHED}, partial(self._read, number, last))
         except _Lost as lost:
             return Reading.left_out(number, lost.problem)
 
     def close(self) -> None:
         """End the process, if there is one."""
         if self._child:
-            child, self._child = self._child, None
+            child, self._child, self._ahead = self._child, None, None
             ended = child.end()
             self.peak_bytes = max(self.peak_bytes, ended.peak_bytes)
             log.debug("sandbox.child_ended", pid=child.pid, code=ended.code, peak_bytes=ended.peak_bytes)
@@ -106,13 +111,15 @@ class Sandbox:
     ) -> None:
         self.close()
 
-    def _read(self, number: int) -> Reading:
-        if self._pages_read == PAGES_PER_PROCESS:
+    def _read(self, number: int, last: int) -> Reading:
+        # Who reads another page ahead may be at it for long, and that is no fault of this one.
+        if self._pages_read == PAGES_PER_PROCESS or self._ahead not in {None, number}:
             self.close()
         if not self._child:
             self._open()
         self._pages_read += 1
-        values = self._ask(b"%d" % number)
+        values = self._ask(b"%d %d" % (number, last))
+        self._ahead = number + 1 if number < last else None
         self.repaired |= values["repaired"]
         problem = values["problem"]
         page = page_from(values["page"])
@@ -182,24 +189,40 @@ def _serve(opening: Callable[[], AbstractContextManager[Document]], line: socket
     """What the process does: it opens the file, and then answers each number with that page."""
     try:
         with opening() as document:
-            _say(line, page_count=document.page_count, unit=document.unit)
+            line.sendall(_told(page_count=document.page_count, unit=document.unit))
+            ahead: bytes | None = None
             for request in line.makefile("rb"):
-                reading = document.reading(int(request))
-                _say(
-                    line,
-                    page=asdict(reading.page),
-                    reader=reading.reader,
-                    fell_back=reading.fell_back,
-                    problem=reading.problem,
-                    repaired=document.repaired,
-                )
+                number, last = map(int, request.split())
+                line.sendall(ahead or _answer(document, number))
+                ahead = _answer_ahead(document, number + 1) if number < last else None
     except MemoryError:
         line.sendall(_OUT_OF_MEMORY)
     except DocumentError as error:
-        _say(line, error=error.code, detail=error.detail)
+        line.sendall(_told(error=error.code, detail=error.detail))
     except OSError as error:  # the disk's fault, not the document's
-        _say(line, fault=repr(error))
+        line.sendall(_told(fault=repr(error)))
 
 
-def _say(line: socket.socket, **values: object) -> None:
-    line.sendall(json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+def _answer(document: Document, number: int) -> bytes:
+    reading = document.reading(number)
+    return _told(
+        page=reading.page,
+        reader=reading.reader,
+        fell_back=reading.fell_back,
+        problem=reading.problem,
+        repaired=document.repaired,
+    )
+
+
+def _answer_ahead(document: Document, number: int) -> bytes | None:
+    """The answer to what will be asked, if anything; None when it is better tried once more."""
+    try:
+        return _answer(document, number)
+    except MemoryError:
+        return _OUT_OF_MEMORY
+    except (DocumentError, OSError):
+        return None
+
+
+def _told(**values: object) -> bytes:
+    return to_json(values) + b"\n"

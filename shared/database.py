@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from shared.config import Settings
-from shared.documents import Chunk, rows_from
+from shared.documents import Chunk, fields, rows_from
 
 ROWS_PER_INSERT = 500
 ROWS_PER_FETCH = 500
@@ -116,7 +115,7 @@ def make_engine(url: str) -> Engine:
 
 def _row(document_id: str, chunk: Chunk) -> dict[str, Any]:
     tables = json.dumps(chunk.tables, ensure_ascii=False, separators=(",", ":")) if chunk.tables else None
-    return {"document_id": document_id, **asdict(chunk), "tables": tables}
+    return {"document_id": document_id, **fields(chunk), "tables": tables}
 
 
 def _chunk(row: Row[Any]) -> Chunk:

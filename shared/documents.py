@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 #: Stands between two pages in the text of a document. A page's end is the one paragraph boundary that all have.
@@ -61,10 +61,23 @@ def rows_from(values: Iterable[Iterable[str | None]]) -> Rows:
     return tuple(tuple(row) for row in values)
 
 
+def fields(item: Any) -> dict[str, Any]:
+    """Those of a page, a table or a chunk, as they are. `dataclasses.asdict` would copy every cell of every table."""
+    return {name: getattr(item, name) for name in item.__slots__}
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=fields)
+
+
+def to_json(value: object) -> bytes:
+    """Any value of JSON in one line of UTF-8, without a line end. Pages, tables, chunks are objects of their fields."""
+    return _JSON.encode(value).encode()
+
+
 def to_json_lines(items: Iterable[Page] | Iterable[Chunk]) -> Iterator[bytes]:
     """Each item as one line of JSON in UTF-8, with its line end."""
     for item in items:
-        yield json.dumps(asdict(item), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        yield to_json(item) + b"\n"
 
 
 def pages_from(lines: Iterable[bytes]) -> Iterator[Page]:

@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from pdfminer.pdfinterp import PDFContentParser, PDFPageInterpreter
-from pdfminer.pdftypes import stream_value
+from pdfminer.pdffont import PDFFont, PDFFontError
+from pdfminer.pdfinterp import PDFContentParser, PDFPageInterpreter, PDFResourceManager
+from pdfminer.pdftypes import PDFObjRef, dict_value, stream_value
 from pdfminer.psparser import KWD, LIT, PSEOF, PSKeyword
 
 
@@ -84,8 +85,32 @@ class Content(PDFContentParser):
                 return
 
 
+class Fonts(dict[object, PDFFont]):
+    """The fonts that a page may use, by name, each loaded when it is used: a Chinese one takes as long as ten pages."""
+
+    def __init__(self, manager: PDFResourceManager, named: dict[object, object]) -> None:
+        super().__init__()
+        self._manager = manager
+        self._named = named
+
+    def __missing__(self, name: object) -> PDFFont:
+        font = self._named[name]
+        try:
+            self[name] = self._manager.get_font(font.objid if isinstance(font, PDFObjRef) else None, dict_value(font))
+        except KeyError as error:  # which would say that there is no such name
+            raise PDFFontError(f"The font {name} can't be loaded.") from error
+        return self[name]
+
+
 class Interpreter(PDFPageInterpreter):
     """Runs the operators of a page. They are pdfminer's own."""
+
+    def init_resources(self, resources: Any) -> None:
+        """Prepare what the content names, but for the fonts."""
+        named = dict_value(resources)
+        super().init_resources({kind: things for kind, things in named.items() if kind != "Font"})
+        self.resources = resources
+        self.fontmap = Fonts(self.rsrcmgr, dict_value(named.get("Font", {})))
 
     def execute(self, streams: Sequence[object]) -> None:
         """Run all of the streams; those that run already are left out, or they would for ever."""

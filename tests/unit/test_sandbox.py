@@ -195,6 +195,32 @@ def test_a_process_that_dies_between_two_pages_costs_nothing(path):
         assert document.reading(2).page.text
 
 
+def test_the_next_page_is_read_while_this_one_is_stored(path, reader, tries):
+    """As far as the caller said, and no page twice."""
+    reader(lambda _number: str(tries()))
+    with nothing_left_behind(), sandboxed(path) as document:
+        assert document.reading(1, last=2).page.text == "1"
+        wait_until(lambda: tries.count == 2)
+        assert [document.reading(number, last=2).page.text for number in (2, 3)] == ["2", "3"]
+    assert tries.count == 3
+
+
+@pytest.mark.parametrize(
+    "problem", [Problem.TIMED_OUT, Problem.CRASHED, pytest.param(Problem.OUT_OF_MEMORY, marks=only_on_linux)]
+)
+def test_what_happens_ahead_happens_to_the_page_that_is_read(path, reader, problem):
+    """It is left out when it is asked for; if another is asked for instead, that one is read."""
+    happens = {
+        Problem.TIMED_OUT: lambda: time.sleep(60),
+        Problem.CRASHED: lambda: ctypes.string_at(0),
+        Problem.OUT_OF_MEMORY: lambda: bytes(2 << 30),
+    }[problem]
+    reader(lambda number: happens() if number == 2 else None)
+    with nothing_left_behind(), sandboxed(path, walls=HASTE) as document:
+        assert [document.reading(number, last=3).problem for number in (1, 2, 3)] == [None, problem, None]
+        assert [document.reading(number, last=3).problem for number in (1, 3)] == [None, None]
+
+
 def test_a_process_reads_only_so_many_pages(path, monkeypatch):
     """A fresh one follows it, so what the libraries keep of every page ends; nothing is lost by it."""
     monkeypatch.setattr(sandbox, "PAGES_PER_PROCESS", 2)
