@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check lint format lock clean help chaos faults bench-parse bench-latency bench-relay
+.PHONY: run test check lint format lock clean help chaos faults bench-parse bench-memory bench-latency bench-relay
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,9 @@ faults: $(VENV)/.dev ## two minutes of faults between web nodes and Redis, at ra
 
 bench-parse: $(VENV)/.dev ## pages per second of each engine, beside a plain pdfplumber loop
 	@$(BIN)/python -m bench.parse_speed $(if $(PDF),--pdf $(PDF))
+
+bench-memory: $(VENV)/.dev ## what a worker's processes hold at most, on a document of 10,000 pages
+	@$(BIN)/python -m bench.parse_memory $(if $(PAGES),--pages $(PAGES))
 
 bench-latency: $(VENV)/.dev ## from a worker's write to 1,000 viewers, beside a peer and the floor
 	@$(BIN)/python -m bench.relay_latency

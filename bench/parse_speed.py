@@ -15,16 +15,11 @@ import io
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pdfplumber
-import psutil
-from pypdf import PdfReader, PdfWriter
+from pypdf import PdfReader
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
@@ -32,19 +27,24 @@ from reportlab.platypus import Table as DrawnTable
 from rich.console import Console
 from rich.table import Table
 
+from bench import parse_memory
 from bench.alone import LIMITS
+from bench.floors import ingest, repeated, warm_floor
 from ingest_worker.stages import pdf
 from shared.config import Engine
-from shared.jobs import Status
 from tests import pdfs
-from tests.system.floor import Floor
 
 #: The reading of a document is compared on so many pages, spread over it.
 COMPARED_PAGES = 40
 
 LEAST_PAGES = 64
 
-SAMPLE_SECONDS = 0.05
+#: Printed below the figures.
+NOTES = """\
+cost beyond reading: what tasks, storage and progress add to the pdfplumber engine's own time, on one process.
+words alike: auto beside the loop, on pages without tables. As it comes, the loop takes a space of less than 3 points
+for none, and makes one word of two in narrow type ("them,but"); so the second figure is of a loop with x_tolerance=1.5.
+tables equal: all cells as pdfplumber has them."""
 
 
 @dataclass
@@ -72,8 +72,8 @@ def measure(path: Path, folder: Path, rounds: int) -> Figures:
     figures = Figures(path.name, pages, loop, in_process, *_likeness(path), tables, equal)
     for engine in (Engine.PDFPLUMBER, Engine.AUTO):
         for processes in (1, 2):
-            with _floor(folder / f"{path.stem}-{engine}-{processes}", processes) as floor:
-                times = [_ingest(floor, path, engine, f"{n}") for n in range(rounds)]
+            with warm_floor(folder / f"{path.stem}-{engine}-{processes}", processes) as floor:
+                times = [ingest(floor, path, engine, f"{n}") for n in range(rounds)]
             figures.service_seconds[engine, processes] = min(times)
     return figures
 
@@ -81,26 +81,6 @@ def measure(path: Path, folder: Path, rounds: int) -> Figures:
 def _alone(what: str, path: Path) -> float:
     """Seconds, in a process where nothing else is: what this one holds would slow it down."""
     return float(subprocess.check_output([sys.executable, "-m", "bench.alone", what, str(path)], text=True))
-
-
-@contextmanager
-def _floor(folder: Path, processes: int) -> Iterator[Floor]:
-    with Floor(folder, web=0, workers=1, concurrency=processes) as floor:
-        floor.upload("warm", pdfs.prose(64))  # the children of the pool have opened their connections
-        floor.ended("warm")
-        yield floor
-
-
-def _ingest(floor: Floor, path: Path, engine: Engine, name: str) -> float:
-    content = path.read_bytes()
-    began = time.perf_counter()
-    floor.upload(name, content, engine=engine)
-    while not floor.store.state(name).is_final:
-        time.sleep(0.005)
-    seconds = time.perf_counter() - began
-    state = floor.store.state(name)
-    assert state.status is Status.COMPLETED, state
-    return seconds
 
 
 def _likeness(path: Path) -> tuple[float, float]:
@@ -153,44 +133,6 @@ def _filled(table: list[list[str | None]]) -> bool:
     return any(cell and cell.strip() for row in table for cell in row)
 
 
-class Memory(threading.Thread):
-    """The most that each kind of process below a worker ever held, in bytes."""
-
-    def __init__(self, parent: int) -> None:
-        super().__init__(daemon=True)
-        self._parent = psutil.Process(parent)
-        self._end = threading.Event()
-        self.pool_child_bytes = 0
-        self.reader_bytes = 0
-        self.reader_own_bytes = 0
-
-    def run(self) -> None:
-        while not self._end.wait(SAMPLE_SECONDS):
-            with suppress(psutil.Error):
-                for child in self._parent.children():
-                    self.pool_child_bytes = max(self.pool_child_bytes, child.memory_info().rss)
-                    for reader in child.children():
-                        memory = reader.memory_full_info()
-                        self.reader_bytes = max(self.reader_bytes, memory.rss)
-                        self.reader_own_bytes = max(self.reader_own_bytes, memory.uss)
-
-    def stop(self) -> None:
-        self._end.set()
-        self.join()
-
-
-def measure_memory(pages: int, folder: Path) -> tuple[Memory, float]:
-    """A worker with one process on a document of so many pages, and how long it took."""
-    path = folder / "long.pdf"
-    path.write_bytes(_repeated(pdfs.prose(100), pages))
-    with _floor(folder / "memory", 1) as floor:
-        memory = Memory(floor.worker.pid)
-        memory.start()
-        seconds = _ingest(floor, path, Engine.AUTO, "long")
-        memory.stop()
-    return memory, seconds
-
-
 def _long_enough(path: Path, folder: Path) -> Path:
     """The file, or one with its pages over and over: speed shows only where both processes have something to do."""
     reader = PdfReader(path)
@@ -198,17 +140,8 @@ def _long_enough(path: Path, folder: Path) -> Path:
         return path
     times = -(-LEAST_PAGES // len(reader.pages))
     longer = folder / f"{times} times {path.name}"
-    longer.write_bytes(_repeated(path.read_bytes(), times * len(reader.pages)))
+    longer.write_bytes(repeated(path.read_bytes(), times * len(reader.pages)))
     return longer
-
-
-def _repeated(content: bytes, pages: int) -> bytes:
-    reader, writer = PdfReader(io.BytesIO(content)), PdfWriter()
-    for number in range(pages):
-        writer.add_page(reader.pages[number % len(reader.pages)])
-    file = io.BytesIO()
-    writer.write(file)
-    return file.getvalue()
 
 
 def table_heavy(pages: int) -> bytes:
@@ -242,7 +175,7 @@ def show(all_figures: list[Figures]) -> None:
         cells += [f"{beyond:+.1%}", f"{figures.likeness:.3f}", f"{figures.likeness_where_spaces_are_narrow:.3f}"]
         cells.append(f"{figures.tables_equal} of {figures.tables}")
         table.add_row(*cells)
-    Console(width=200).print(table)
+    Console(width=200).print(table, NOTES)
 
 
 def main() -> None:
@@ -261,13 +194,7 @@ def main() -> None:
         paths += [_long_enough(path, folder) for path in options.pdf]
         show([measure(path, folder, options.rounds) for path in paths])
         if options.memory_pages:
-            memory, seconds = measure_memory(options.memory_pages, folder)
-            Console().print(
-                f"{options.memory_pages} pages with auto on one process in {seconds:.1f} s: "
-                f"the child of the pool held {memory.pool_child_bytes / 2**20:.0f} MiB at most, "
-                f"the process that reads pages {memory.reader_bytes / 2**20:.0f} MiB, "
-                f"of which {memory.reader_own_bytes / 2**20:.0f} MiB are not shared with the other"
-            )
+            Console(width=200).print(str(parse_memory.measure(options.memory_pages, folder)))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ class Pages:
             page._objects = drawing.objects(page)  # noqa: SLF001 - where it looks first, and what its `close` forgets
             yield page
         finally:
+            page.close()  # it refers to itself, so nothing else would let go of it soon
             self._forget()
 
     def _forget(self) -> None:

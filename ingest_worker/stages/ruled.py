@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +52,8 @@ def text_and_tables(page: Any) -> tuple[str, tuple[Table, ...]]:
     if not found:
         return storable(str(page.extract_text())), ()
     taken = frozenset[int]().union(*(table.characters for table in found))
-    others = page.filter(lambda thing: id(thing) not in taken)
-    return laid_out(_blocks(others.extract_text_lines(return_chars=False), found))
+    with closing(page.filter(lambda thing: id(thing) not in taken)) as others:
+        return laid_out(_blocks(others.extract_text_lines(return_chars=False), found))
 
 
 class _Finder(TableFinder):

@@ -8,7 +8,7 @@ import time
 
 import psutil
 
-from bench import parse_speed, publishing, relay_latency, relay_scale, vanishing
+from bench import parse_memory, parse_speed, publishing, relay_latency, relay_scale, vanishing
 from bench.contenders import FLOOR_C, contenders
 from bench.scale_report import Opening, Point, Report, Setup, Standing
 from bench.targets import FLOOR, PEER, SERVICE
@@ -128,3 +128,11 @@ def test_parse_speed_measures_each_engine_on_the_same_file(tmp_path):
     assert min(figures.loop_seconds, figures.in_process_seconds, *figures.service_seconds.values()) > 0
     assert figures.likeness > 0.98
     assert (figures.tables, figures.tables_equal) == (1, 1)
+
+
+def test_parse_memory_sees_each_process_within_its_bounds(tmp_path):
+    """The child of the pool and the process that reads pages are looked at, and hold what the project promises."""
+    memory = parse_memory.measure(250, tmp_path)
+    for held in (memory.pool_child, memory.reader):
+        assert 0 < held.own_bytes < held.resident_bytes < parse_memory.MOST_BYTES
+    assert "250 pages with auto" in str(memory)

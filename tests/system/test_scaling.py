@@ -18,6 +18,9 @@ from tests.system.floor import Floor, events
 
 PAGES = 400
 
+#: Enough to be on its way while workers start and stop.
+MANY_PAGES = 1600
+
 
 @pytest.fixture
 def floor(tmp_path) -> Iterator[Floor]:
@@ -33,7 +36,7 @@ def parts_of(output: str, document_id: str) -> list[str]:
 
 def test_workers_come_and_go_within_one_document(floor):
     """1, 4 and 1 again: all have a share in it, every page is parsed once, and nobody is taken for lost."""
-    floor.upload("long", pdfs.prose(PAGES))
+    floor.upload("long", pdfs.prose(MANY_PAGES))
     floor.parsing("long")
     others = [floor.add_worker() for _ in range(3)]
     for other in others:

@@ -235,6 +235,20 @@ def test_a_process_reads_only_so_many_pages(path, monkeypatch):
     assert len({one, two, three}) == 3
 
 
+@pytest.mark.parametrize("engine", [Engine.AUTO, Engine.PDFPLUMBER])
+def test_memory_does_not_grow_with_the_pages(path, engine):
+    """What a page takes is given back: after three times as many, the process has held next to nothing more."""
+    path.write_bytes(pdfs.prose(300))
+    peaks = []
+    for pages in (100, 300):  # by page 70 all that a page may need has been loaded
+        with sandboxed(path, engine) as document:
+            for number in range(1, pages + 1):
+                document.reading(number, pages)
+        peaks.append(document.peak_bytes)
+    few, many = peaks
+    assert many - few < 6 << 20
+
+
 @only_on_linux
 def test_a_page_that_takes_too_much_memory_is_left_out(path, reader, tries):
     """By its own name, and without a second try. The memory was never had."""
@@ -279,8 +293,8 @@ def test_the_caller_hears_of_every_slice_of_waiting(path, reader):
     with sandboxed(path, tick=lambda: ticks.append(time.monotonic())) as document:
         document.reading(1)
         assert 3 <= len(ticks) <= 5
-        document.reading(2)
-        document.reading(3)
+        for number in (2, 3, 2):
+            document.reading(number)
         assert len(ticks) >= 5
 
 
