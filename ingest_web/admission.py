@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import resource
 from collections import Counter
-from collections.abc import Callable
 from threading import Lock
 
 from shared.errors import IngestError
@@ -39,8 +38,8 @@ class Admission:
         """Streams that have a seat now."""
         return self._taken
 
-    def seat(self, address: str) -> Callable[[], None]:
-        """Take a seat; what is returned gives it back, however often it is called. Raises `NoSeat`."""
+    def take(self, address: str) -> None:
+        """Take a seat, to be given back once. Raises `NoSeat`."""
         with self._lock:
             if self.most and self._taken >= self.most:
                 raise NoSeat(f"This process holds {self.most} streams, which is its bound.")
@@ -48,20 +47,14 @@ class Admission:
                 raise NoSeat(f"Your address has {self.most_per_address} streams here, which is its bound.")
             self._taken += 1
             self._by_address[address] += 1
-        given_back = False
 
-        def give_back() -> None:
-            nonlocal given_back
-            with self._lock:
-                if given_back:
-                    return
-                given_back = True
-                self._taken -= 1
-                self._by_address[address] -= 1
-                if not self._by_address[address]:
-                    del self._by_address[address]
-
-        return give_back
+    def give_back(self, address: str) -> None:
+        """Somebody else may have the seat."""
+        with self._lock:
+            self._taken -= 1
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
 
     def keep_within(self, open_files: int) -> bool:
         """Lower the bound to what a process with so many ``open_files`` can hold; whether that was necessary."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ingest_web import sse
 from ingest_web.events import Event
 from shared.protocol import Seq
 
@@ -17,20 +18,31 @@ from shared.protocol import Seq
 _EVENT_ID = re.compile(r"\d{1,15}(\.\d{1,15})*", re.ASCII)
 
 
+_NONE: frozenset[str] = frozenset()
+
+
 class Cursor:
     """For each document, the last event that was sent, and whether that was its final one."""
 
-    __slots__ = ("_final", "_seqs", "finished", "ids")
+    __slots__ = ("_final", "_seqs", "finished")
 
     def __init__(self, ids: Sequence[str], last_event_id: str | None = None) -> None:
         """``last_event_id`` that does not fit these ids counts as none: the viewer then gets the state as it stands."""
         seqs = parse_event_id(last_event_id, len(ids)) or [0] * len(ids)
         self._seqs: dict[str, Seq] = dict(zip(ids, seqs, strict=True))
-        self._final: set[str] = set()
-        #: The documents, in the order in which they were asked for.
-        self.ids = tuple(ids)
+        self._final = _NONE
         #: Whether the final event of every document has been sent.
         self.finished = False
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The documents, in the order in which they were asked for."""
+        return tuple(self._seqs)
+
+    @property
+    def count(self) -> int:
+        """How many documents that are."""
+        return len(self._seqs)
 
     @property
     def event_id(self) -> str:
@@ -42,15 +54,24 @@ class Cursor:
         return self._seqs[document_id]
 
     def wants(self, event: Event) -> bool:
-        """Whether the event is news. One that `Event.rewinds` is, unless it was sent already."""
-        seq = self._seqs[event.document_id]
-        return event.seq != seq if event.rewinds else event.seq > seq
+        """Whether the event is news."""
+        return event.seq > self._seqs[event.document_id]
 
-    def advance(self, event: Event) -> None:
-        """Note that the event has been sent."""
-        self._seqs[event.document_id] = event.seq
+    def frame(self, event: Event) -> bytes:
+        """The event as this viewer must get it; notes it as sent."""
+        seqs = self._seqs
+        seqs[event.document_id] = event.seq
         if event.is_final or self._final:  # this runs for every delivery, and hardly ever has anything to note
             self._note(event.document_id, event.is_final)
+        if len(seqs) == 1:
+            return event.frame
+        return sse.event_id(self.event_id.encode()) + event.body
+
+    def rewind(self, event: Event) -> None:
+        """Events of this number and later that were sent never happened: Redis has lost them. Want them anew."""
+        if self._seqs[event.document_id] >= event.seq:
+            self._seqs[event.document_id] = event.seq - 1
+            self._note(event.document_id, is_final=False)
 
     def settle(self, document_id: str, seq: Seq) -> None:
         """Note that the document is final and that the viewer has seen its final event, ``seq``, before."""
@@ -58,10 +79,7 @@ class Cursor:
         self._note(document_id, is_final=True)
 
     def _note(self, document_id: str, is_final: bool) -> None:
-        if is_final:
-            self._final.add(document_id)
-        else:
-            self._final.discard(document_id)
+        self._final = self._final | {document_id} if is_final else self._final - {document_id}
         self.finished = len(self._final) == len(self._seqs)
 
 

@@ -6,7 +6,9 @@ Read in gunicorn's master, so it is an entry point too. Address and number of pr
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -47,3 +49,23 @@ timeout = 60
 #: The drain window, and time for an upload in hand.
 graceful_timeout = int(_settings.drain_seconds) + 10
 control_socket_disable = True
+
+#: Where the processes of a node put their metrics together. prometheus_client looks for it when it is imported.
+_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def on_starting(_server: object) -> None:
+    """In the master, before any process is there."""
+    os.environ[_METRICS_FOLDER] = tempfile.mkdtemp(prefix="ingest-web-")
+
+
+def child_exit(_server: object, worker: Any) -> None:
+    """A process is gone: it holds no streams any more; what it has done stays counted."""
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(_server: object) -> None:
+    """The last one is gone."""
+    shutil.rmtree(os.environ[_METRICS_FOLDER], ignore_errors=True)

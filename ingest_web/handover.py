@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import cache
 from typing import Any, cast
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -19,13 +20,21 @@ from gunicorn.workers.base_async import ALREADY_HANDLED
 from ingest_web import sse
 from ingest_web.cursor import Cursor
 from ingest_web.events import Event
-from ingest_web.viewer import Viewer
+from ingest_web.viewer import Ending, Viewer
 
 #: What a client sends on a stream's connection is thrown away, so much at a time.
 DISCARD_BYTES = 4096
 
-#: Unacknowledged data for so long means that the other side is gone without a word.
-TCP_USER_TIMEOUT_MS = 30_000
+#: The kernel takes so much for a client that does not read, and accounts for twice as much. Left to itself it would
+#: take megabytes, all of it stale by the time it is read.
+SEND_BUFFER_BYTES = 16 * 1024
+
+#: What waits is written in pieces of about this size.
+PIECE_BYTES = 16 * 1024
+
+#: The kernel asks an idle connection after so much of the stall time, and again after so much.
+KEEPALIVE_IDLE = 2 / 3
+KEEPALIVE_INTERVAL = 1 / 3
 
 _READ = 1
 _WRITE = 2
@@ -46,12 +55,13 @@ def can_hand_over(environ: WSGIEnvironment) -> bool:
 class SocketViewer(Viewer):
     """A viewer whose frames are written straight to its socket, without blocking.
 
-    When the socket is full the viewer is *congested*: ``_tail`` is the rest of the frame that was cut, ``_waiting`` the
-    latest event of each document that has news. Both go out when the socket drains; if it does not within
-    ``stall_seconds``, the viewer is closed and resumes by its Last-Event-ID.
+    When the socket is full the viewer is *congested*: ``_tail`` is the rest of what was cut, everything else waits in
+    the outbox. Both go out when the socket drains; if it does not within ``stall_seconds``, the viewer is closed and
+    resumes by its Last-Event-ID. The kernel closes one that is gone without a word, idle or not, after about as long.
     """
 
-    __slots__ = ("_ending", "_fd", "_reading", "_retry_ms", "_stall", "_stall_seconds", "_tail", "_waiting", "_writing")
+    __slots__ = ("_ending", "_fd", "_reading", "_retry_ms", "_stall", "_stall_seconds", "_tail",
+                 "_writing")  # fmt: skip
 
     def __init__(self, cursor: Cursor, retry_ms: int, stall_seconds: float) -> None:
         super().__init__(cursor)
@@ -59,8 +69,8 @@ class SocketViewer(Viewer):
         self._stall_seconds = stall_seconds
         self._fd = -1
         self._tail = b""
-        self._waiting: dict[str, Event] | None = None
-        self._ending = False
+        #: Why the stream is over once the tail is out; None while it goes on.
+        self._ending: Ending | None = None
         self._reading: Any = None
         self._writing: Any = None
         self._stall: Any = None
@@ -73,42 +83,39 @@ class SocketViewer(Viewer):
         if self.closed:
             client.sendall(head + sse.retry(self._retry_ms))
             return
+        _prepare(client, self._stall_seconds)
         self._fd = os.dup(client.fileno())
         os.set_blocking(self._fd, False)
-        _prepare(client)
         self._reading = gevent.get_hub().loop.io(self._fd, _READ)
         self._reading.start(self._on_readable)
-        gathered, self._early = self._early or [], None
-        frames = [self.encode(event) for event in gathered if self.cursor.wants(event)]
-        self._ending = self.cursor.finished
-        self._write(b"".join((head, sse.retry(self._retry_ms), *frames)))
+        self._write(head + sse.retry(self._retry_ms) + self._next_piece())
+        self._flush()
 
-    def go_live(self, missed: Sequence[Event]) -> None:
-        """The socket comes with `attach`; until then what was missed waits in front of what came in meanwhile."""
-        self._early = [*missed, *(self._early or ())]
+    def go_live(self, missed: Iterable[Event]) -> None:
+        """The socket comes with `attach`; until then everything waits."""
+        self.outbox.open(missed)
 
     def offer(self, event: Event) -> None:
-        if self._early is not None:
-            self._early.append(event)
-        elif self._tail:
-            self._put_off(event)
-        elif self.cursor.wants(event) and not self._ending:
-            frame = self.encode(event)
-            self._ending = self.cursor.finished
+        if self._fd < 0 or self._tail or not self.outbox.live:
+            self.outbox.put(event)
+        elif self.outbox.passes(event) and self._ending is None:
+            frame = self.cursor.frame(event)
+            if self.cursor.finished:
+                self._ending = Ending.FINISHED
             self._write(frame)
 
     def beat(self) -> None:
-        if self._early is None and not self._tail and not self.closed:
+        if self._fd >= 0 and not self._tail:
             self._write(sse.HEARTBEAT)
 
     def dismiss(self, retry_ms: int) -> None:
-        if self._early is None and not self._tail and not self.closed:
-            self._ending = True
+        if self._fd >= 0 and not self._tail:
+            self._ending = Ending.DISMISSED
             self._write(sse.retry(retry_ms))
         else:
-            self.close()
+            self.close(Ending.DISMISSED)
 
-    def close(self) -> None:
+    def close(self, why: Ending) -> None:
         if self.closed:
             return
         for watcher in (self._reading, self._writing, self._stall):
@@ -119,14 +126,18 @@ class SocketViewer(Viewer):
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        super().close()
+        super().close(why)
 
-    def _put_off(self, event: Event) -> None:
-        waiting = self._waiting if self._waiting is not None else {}
-        self._waiting = waiting
-        newer_waits = event.document_id in waiting and waiting[event.document_id].seq >= event.seq
-        if event.rewinds or (self.cursor.wants(event) and not newer_waits):
-            waiting[event.document_id] = event
+    def _next_piece(self) -> bytes:
+        piece = self.outbox.take(PIECE_BYTES)
+        if self.cursor.finished:
+            self._ending = Ending.FINISHED
+        return piece
+
+    def _flush(self) -> None:
+        """Send what waits, as far as the socket takes it."""
+        while self.outbox and not self._tail and not self.closed:
+            self._write(self._next_piece())
 
     def _write(self, data: bytes) -> None:
         if self.closed:
@@ -136,13 +147,13 @@ class SocketViewer(Viewer):
         except BlockingIOError:
             written = 0
         except OSError:
-            self.close()
+            self.close(Ending.LEFT)
             return
         if written < len(data):
             self._tail = data[written:]
             self._wait_until_writable()
-        elif self._ending:
-            self.close()
+        elif self._ending is not None:
+            self.close(self._ending)
 
     def _wait_until_writable(self) -> None:
         if self._writing is None:
@@ -150,22 +161,17 @@ class SocketViewer(Viewer):
             self._writing = loop.io(self._fd, _WRITE)
             self._writing.start(self._on_writable)
             self._stall = loop.timer(self._stall_seconds)
-            self._stall.start(self.close)
+            self._stall.start(self.close, Ending.STALLED)
 
     def _on_writable(self) -> None:
         tail, self._tail = self._tail, b""
         self._write(tail)
-        while self._waiting and not self._tail and not self.closed:
-            event = self._waiting.pop(next(iter(self._waiting)))
-            if self.cursor.wants(event):
-                frame = self.encode(event)
-                self._ending = self.cursor.finished
-                self._write(frame)
+        self._flush()
         if self.closed:
             return
         if self._tail:
             self._stall.stop()
-            self._stall.start(self.close)  # it took something: its time starts again
+            self._stall.start(self.close, Ending.STALLED)  # it took something: its time starts again
         else:
             self._relax()
 
@@ -173,7 +179,7 @@ class SocketViewer(Viewer):
         for watcher in (self._writing, self._stall):
             watcher.stop()
             watcher.close()
-        self._writing = self._stall = self._waiting = None
+        self._writing = self._stall = None
 
     def _on_readable(self) -> None:
         try:
@@ -183,7 +189,7 @@ class SocketViewer(Viewer):
         except OSError:
             received = b""
         if not received:
-            self.close()
+            self.close(Ending.LEFT)
 
 
 class HandedOver(Response):
@@ -198,7 +204,7 @@ class HandedOver(Response):
         try:
             self._viewer.attach(environ["gunicorn.socket"], self._head(environ))
         except BaseException:
-            self._viewer.close()
+            self._viewer.close(Ending.FAILED)
             raise
         return cast("Iterable[bytes]", ALREADY_HANDLED)
 
@@ -210,9 +216,24 @@ class HandedOver(Response):
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def _prepare(client: socket.socket) -> None:
+def _prepare(client: socket.socket, stall_seconds: float) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     if client.family in (socket.AF_INET, socket.AF_INET6):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _tcp_options(stall_seconds):
+            client.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+@cache
+def _tcp_options(stall_seconds: float) -> tuple[tuple[int, int], ...]:
+    """Those that this system has."""
+    wanted = {
         # An event must not wait for the acknowledgement of the one before.
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
+        "TCP_NODELAY": 1,
+        "TCP_KEEPIDLE": max(1, round(stall_seconds * KEEPALIVE_IDLE)),
+        "TCP_KEEPINTVL": max(1, round(stall_seconds * KEEPALIVE_INTERVAL)),
+        "TCP_KEEPCNT": 2,
+        # How long anything may stay unacknowledged, or the client's window shut. It counts for keepalive, too.
+        "TCP_USER_TIMEOUT": max(1, round(stall_seconds * 1000)),
+    }
+    return tuple((getattr(socket, name), value) for name, value in wanted.items() if hasattr(socket, name))

@@ -1,108 +1,100 @@
 """The hub: one per process. It turns what Redis publishes into what this process's viewers are sent.
 
-It owns the process's only pub/sub connection, and one thread of its own (a greenlet under gevent) is the only one that
-touches it. It knows documents, events and viewers; it knows neither HTTP nor sockets of viewers.
+It knows documents, events and viewers; it knows neither HTTP nor sockets. Two others know Redis for it: `Subscriber`
+holds the process's only pub/sub connection, `Reader` reads documents. What is published and what is read are merged by
+each document's `Topic`.
 
 - First viewer of a document: SUBSCRIBE. Last one gone: wait a moment, look again, UNSUBSCRIBE. So ``PUBSUB CHANNELS``
   shows what is being watched.
-- Redis gone: the viewers stay. Reconnect with backoff, subscribe to everything again, and once Redis has confirmed
-  that, read every watched document again and send what changed.
-- A half-open connection is found by a PING that must be answered in time.
+- A viewer joins when its documents are live, and is sent their latest states. Only one that has missed something
+  needs Redis.
+- Redis gone: the viewers stay. Once a subscription is confirmed again, the document is read again and what changed is
+  sent. So it is when a number was left out, and (the watchdog) when a document was silent for too long.
+- One event to many viewers must not hold the event loop for long: the loop is given to others in between.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-import select
-import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from functools import partial
 
-import redis
 import structlog
 
+from ingest_web.arrival import Arrival
+from ingest_web.cursor import Cursor
 from ingest_web.events import Event
-from ingest_web.pubsub import PubSub
-from ingest_web.replay import catch_up
-from ingest_web.viewer import Viewer
+from ingest_web.pubsub import Message
+from ingest_web.reader import Histories, Reader
+from ingest_web.replay import catch_up, newest
+from ingest_web.subscriber import Connect, Subscriber
+from ingest_web.tally import Joining, Tally
+from ingest_web.topic import Topic
+from ingest_web.viewer import Ending, Viewer
 from shared import keys
-from shared.errors import IngestError, StoreUnavailable, UnknownIngestion
-from shared.protocol import Seq
-from shared.store import History
+from shared.errors import StoreUnavailable
+from shared.store import Ask, History
 
 log = structlog.stdlib.get_logger(__name__)
 
 #: A document that nobody watches any more stays subscribed for so long: a page that reloads is back by then.
 LINGER_SECONDS = 1.0
 
-#: Redis must confirm a subscription within this time.
-CONFIRM_SECONDS = 5.0
+#: A viewer's documents must be live within this time.
+JOIN_SECONDS = 5.0
 
-#: The loop never turns faster than this for nothing.
-LEAST_PATIENCE_SECONDS = 0.01
+#: How often the hub looks after what nobody tells it.
+TICK_SECONDS = 0.5
 
-#: With nothing heard for so long, ask; with no answer for as long again, the connection is dead.
-PING_SECONDS = 5.0
-
-BACKOFF_FIRST_SECONDS = 0.05
-BACKOFF_MOST_SECONDS = 2.0
-
-#: Channels in one SUBSCRIBE, and documents in one re-reading.
-BATCH = 500
-
-#: The loop is given to others when one event has taken so long, looked at after so many viewers.
+#: The loop is given to others when one has had it for so long, looked at after so many viewers.
 SLICE_SECONDS = 0.002
-SLICE_VIEWERS = 32
+SLICE_VIEWERS = 16
 
-Histories = Callable[[Mapping[str, Seq | None]], Mapping[str, History]]
-Connect = Callable[[], PubSub]
-
-
-class _Topic:
-    """A watched document."""
-
-    __slots__ = ("confirmed", "seq", "viewers", "waiting")
-
-    def __init__(self) -> None:
-        self.viewers: set[Viewer] = set()
-        self.confirmed = False
-        self.waiting: list[threading.Event] = []
-        self.seq: Seq = 0
-
-
-class _Unread:
-    """After a reconnect: the documents that Redis has not confirmed yet, and what it published of the others meanwhile.
-
-    It is held back until all have been read again: relayed first, it would hide what was missed before it.
-    """
-
-    def __init__(self, document_ids: Iterable[str]) -> None:
-        self.documents = set(document_ids)
-        self.held_back: list[Event] = []
+#: An event that waited for so long in this process is skipped when a later one of its document waits, too.
+BEHIND_SECONDS = 0.25
 
 
 class Hub:
     """The map from documents to viewers, kept true by Redis."""
 
-    def __init__(self, connect: Connect, histories: Histories, heartbeat_seconds: float) -> None:
-        self._connect = connect
-        self._histories = histories
+    def __init__(
+        self,
+        connect: Connect,
+        histories: Histories,
+        heartbeat_seconds: float,
+        watchdog_seconds: float,
+        report: Callable[[Hub], None] = lambda _: None,
+    ) -> None:
+        """``report`` is called every `TICK_SECONDS`."""
+        self._report = report
         self._heartbeat_seconds = heartbeat_seconds
+        self._watchdog_seconds = watchdog_seconds
         self._lock = threading.Lock()
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[str, Topic] = {}
         self._viewers: set[Viewer] = set()
-        self._to_subscribe: deque[str] = deque()
         #: Documents whose last viewer has gone, and when; the longest ago first.
         self._emptied_at: dict[str, float] = {}
-        self._stopping = threading.Event()
+        #: Who waits for a document to become live.
+        self._arrivals: dict[str, list[Arrival]] = {}
+        #: What is still to be sent to a topic's viewers, and since when.
+        self._outgoing: deque[tuple[Topic, Event, float]] = deque()
+        self._relaying = False
+        self._readings = itertools.count(1)
         self._started = False
-        self._threads: list[threading.Thread] = []
-        self.connected = False
+        self._draining = False
+        self._stopping = threading.Event()
+        self._subscriber = Subscriber(connect, self)
+        self._reader = Reader(histories)
+        self._threads = [
+            threading.Thread(target=target, name=f"hub{target.__name__}", daemon=True)
+            for target in (self._tend, self._beat)
+        ]
+        self.is_connected = False
+        self.tally = Tally()
 
     # -- what the routes call ------------------------------------------------------------------------------------------
 
@@ -113,17 +105,12 @@ class Hub:
         Raises `UnknownIngestion` with the unknown ids, `StoreUnavailable`; the viewer is closed then.
         """
         self._start()
-        viewer.when_closed(partial(self._leave, viewer))
+        viewer.when_closed(self._leave)
         try:
-            with self._lock:
-                topics = [self._enter(document_id, viewer) for document_id in viewer.cursor.ids]
-                self._viewers.add(viewer)
-            self._wake()
-            for topic in topics:
-                self._await_confirmation(topic)
+            self._await_live(viewer)
             viewer.go_live(self._missed_by(viewer))
         except BaseException:
-            viewer.close()
+            viewer.close(Ending.FAILED)
             raise
 
     @property
@@ -137,8 +124,13 @@ class Hub:
         return frozenset(self._topics)
 
     def drain(self, over_seconds: float, retry_ms: int) -> None:
-        """Dismiss every viewer, evenly spread over the time, each with a random delay of its own for coming back."""
-        viewers = list(self._viewers)
+        """Dismiss every viewer, evenly spread over the time, each with a random delay of its own for coming back.
+
+        Nobody joins any more from now on.
+        """
+        with self._lock:
+            self._draining = True
+            viewers = list(self._viewers)
         random.shuffle(viewers)
         began = time.monotonic()
         for n, viewer in enumerate(viewers):
@@ -148,75 +140,113 @@ class Hub:
         log.info("hub.drained", viewers=len(viewers))
 
     def stop(self) -> None:
-        """Close the connection; the viewers are left as they are. Returns when it is closed."""
+        """Close the connections; the viewers are left as they are. Returns when they are closed."""
         self._stopping.set()
         if not self._started:
             return
-        self._wake()
+        self._subscriber.stop()
+        self._reader.stop()
         for thread in self._threads:
             thread.join()
-        self._wake_receiver.close()
-        self._wake_sender.close()
+        self._report(self)
+
+    def _start(self) -> None:
+        if self._started or not self._is_first():
+            return
+        self._subscriber.start()
+        self._reader.start()
+        for thread in self._threads:
+            thread.start()
+
+    def _is_first(self) -> bool:
+        with self._lock:
+            is_first, self._started = not self._started, True
+            return is_first
 
     # -- joining and leaving -------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _await_live(self, viewer: Viewer) -> None:
         with self._lock:
-            if self._started:
+            if self._draining:
+                raise StoreUnavailable("This process is shutting down.")
+            self._viewers.add(viewer)
+            topics = [self._enter(document_id, viewer) for document_id in viewer.cursor.ids]
+            waiting = [topic for topic in topics if not topic.live]
+            if not waiting:
                 return
-            self._started = True
-            self._wake_receiver, self._wake_sender = socket.socketpair()
-            for end in (self._wake_receiver, self._wake_sender):
-                end.setblocking(False)
-        for target in (self._run, self._beat):
-            thread = threading.Thread(target=target, name=f"hub{target.__name__}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            arrival = Arrival(topic.document_id for topic in waiting)
+            for topic in waiting:
+                self._arrivals.setdefault(topic.document_id, []).append(arrival)
+                self._read_if_needed(topic)
+            new = [keys.channel(topic.document_id) for topic in waiting if topic.claim()]
+        self._subscriber.subscribe(new)
+        try:
+            arrival.wait(JOIN_SECONDS)
+        except StoreUnavailable:
+            self._forget(arrival, viewer.cursor.ids)
+            raise
 
-    def _enter(self, document_id: str, viewer: Viewer) -> _Topic:
+    def _enter(self, document_id: str, viewer: Viewer) -> Topic:
         topic = self._topics.get(document_id)
         if topic is None:
-            topic = self._topics[document_id] = _Topic()
-            self._to_subscribe.append(document_id)
+            topic = self._topics[document_id] = Topic(document_id, time.monotonic())
         topic.viewers.add(viewer)
         self._emptied_at.pop(document_id, None)
         return topic
 
-    def _await_confirmation(self, topic: _Topic) -> None:
-        confirmed = threading.Event()
+    def _forget(self, arrival: Arrival, document_ids: Iterable[str]) -> None:
         with self._lock:
-            if topic.confirmed:
-                return
-            topic.waiting.append(confirmed)
-        if not confirmed.wait(CONFIRM_SECONDS):
-            raise StoreUnavailable("Redis did not confirm the subscription in time.")
+            for waiting in filter(None, map(self._arrivals.get, document_ids)):
+                if arrival in waiting:
+                    waiting.remove(arrival)
 
     def _missed_by(self, viewer: Viewer) -> list[Event]:
         cursor = viewer.cursor
-        after = {document_id: cursor.seq(document_id) or None for document_id in cursor.ids}
-        histories = self._histories(after)
-        unknown = [document_id for document_id, history in histories.items() if history.state is None]
-        if unknown:
-            raise UnknownIngestion(f"There is no ingestion {', '.join(unknown)}.", ids=unknown)
         missed: list[Event] = []
-        for document_id, history in histories.items():
-            missed += self._news(viewer, document_id, history)
+        asks: list[Ask] = []
+        for document_id in cursor.ids:
+            latest, seen = self._latest(document_id), cursor.seq(document_id)
+            # That a viewer has seen the end is the one thing that can't be put right later: it must be true, not known.
+            if seen == 0 or (seen == latest.seq and not latest.is_final):
+                missed += self._news(cursor, latest, [] if seen else [latest])
+            else:
+                asks.append((document_id, seen))
+        for (_, after), history in self._read(asks).items():
+            missed += self._news(cursor, newest(history), catch_up(history, after or 0))
         return missed
 
-    def _news(self, viewer: Viewer, document_id: str, history: History) -> list[Event]:
-        assert history.state is not None  # noqa: S101 - for the type checker
-        seen = viewer.cursor.seq(document_id)
-        news = catch_up(history, seen)
-        state = news[-1] if news else Event.from_json(history.state)
-        topic = self._topics.get(document_id)
-        if topic is not None:
-            topic.seq = max(topic.seq, state.seq)
-        if not news and state.is_final:
-            viewer.cursor.settle(document_id, seen)
+    def _news(self, cursor: Cursor, latest: Event, news: list[Event]) -> list[Event]:
+        seen = cursor.seq(latest.document_id)
+        if not news and latest.is_final:
+            cursor.settle(latest.document_id, seen)
+        self.tally.joined(Joining.of(seen, news))
         return news
 
-    def _leave(self, viewer: Viewer) -> None:
-        emptied = False
+    def _latest(self, document_id: str) -> Event:
+        topic = self._topics.get(document_id)
+        if topic is None or topic.latest is None:
+            raise StoreUnavailable("The document is not known yet.")
+        return topic.latest
+
+    def _read(self, asks: list[Ask]) -> dict[Ask, History]:
+        """What Redis holds, for a viewer that has missed something."""
+        found: dict[Ask, History] = {}
+        if not asks:
+            return found
+        arrival = Arrival(document_id for document_id, _ in asks)
+
+        def answer(ask: Ask, history: History | None) -> None:
+            if history is not None:
+                found[ask] = history
+            _settle(arrival, ask[0], history)
+
+        for ask in asks:
+            self._reader.ask(ask, partial(answer, ask))
+        arrival.wait(JOIN_SECONDS)
+        return found
+
+    def _leave(self, viewer: Viewer, why: Ending) -> None:
+        now = time.monotonic()
         with self._lock:
             self._viewers.discard(viewer)
             for document_id in viewer.cursor.ids:
@@ -224,204 +254,193 @@ class Hub:
                 if topic is None:
                     continue
                 topic.viewers.discard(viewer)
-                if not topic.viewers and document_id not in self._emptied_at:
-                    self._emptied_at[document_id] = time.monotonic()
-                    emptied = True
-        if emptied:
-            self._wake()
+                if not topic.viewers:
+                    self._emptied_at.setdefault(document_id, now)
+        self.tally.closed(why, viewer.outbox.conflated)
 
-    def _wake(self) -> None:
-        with suppress(BlockingIOError):  # it is full of reasons to wake up already
-            self._wake_sender.send(b"\0")
+    # -- what the subscriber tells -------------------------------------------------------------------------------------
 
-    # -- the one thread that owns the connection -----------------------------------------------------------------------
-
-    def _run(self) -> None:
-        failures = 0
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            try:
-                self._serve_a_connection()
-            except (redis.RedisError, IngestError, OSError) as error:
-                log.warning("hub.connection_lost", error=str(error), watched=len(self._topics), failures=failures)
-            except Exception:  # a fault of ours must not leave every viewer of this process in the dark
-                log.exception("hub.failed")
-            failures = 1 if time.monotonic() - began > PING_SECONDS else failures + 1
-            self._stopping.wait(_backoff_seconds(failures))
-
-    def _serve_a_connection(self) -> None:
-        pubsub = self._connect()
-        try:
-            self._serve(pubsub)
-        finally:
-            self._disconnected()
-            pubsub.close()
-
-    def _serve(self, pubsub: PubSub) -> None:
+    def connected(self) -> Iterable[str]:
+        """There is a new connection: everything shall be subscribed to again."""
         with self._lock:
-            self._to_subscribe.clear()
-            resuming = list(self._topics)
-        for batch in _batches(resuming, BATCH):
-            pubsub.send("SUBSCRIBE", *map(keys.channel, batch))
-        unread = _Unread(resuming)
-        self.connected = True
-        log.info("hub.connected", resuming=len(resuming))
-
-        poller = select.poll()
-        poller.register(pubsub.fileno(), select.POLLIN)
-        poller.register(self._wake_receiver.fileno(), select.POLLIN)
-        heard_at, asked = time.monotonic(), False
-        while not self._stopping.is_set():
-            ready = {fd for fd, _ in poller.poll(self._patience_seconds(heard_at) * 1000)}
-            if self._wake_receiver.fileno() in ready:
-                self._drain_wakeups()
-            if pubsub.fileno() in ready:
-                heard_at, asked = time.monotonic(), False
-                for message in pubsub.receive():
-                    self._take(message, unread)
-            elif time.monotonic() - heard_at >= (2 if asked else 1) * PING_SECONDS:
-                if asked:
-                    raise redis.ConnectionError("no answer to PING")
-                pubsub.send("PING")
-                asked = True
-            self._send_subscriptions(pubsub)
-            self._send_unsubscriptions(pubsub)
-
-    def _patience_seconds(self, heard_at: float) -> float:
-        """How long nothing needs to be done unless something happens."""
-        now = time.monotonic()
-        due = heard_at + PING_SECONDS
-        if due <= now:
-            due += PING_SECONDS
-        with self._lock:
-            for emptied_at in self._emptied_at.values():
-                due = min(due, emptied_at + LINGER_SECONDS)
-                break
-        return max(LEAST_PATIENCE_SECONDS, due - now)
-
-    def _drain_wakeups(self) -> None:
-        with suppress(BlockingIOError):
-            while self._wake_receiver.recv(4096):
-                pass
-
-    def _send_subscriptions(self, pubsub: PubSub) -> None:
-        with self._lock:
-            wanted = list(self._to_subscribe)
-            self._to_subscribe.clear()
-        for batch in _batches(wanted, BATCH):
-            pubsub.send("SUBSCRIBE", *map(keys.channel, batch))
-
-    def _send_unsubscriptions(self, pubsub: PubSub) -> None:
-        with self._lock:
-            abandoned = self._abandoned(time.monotonic() - LINGER_SECONDS)
-            for document_id in abandoned:
-                del self._topics[document_id]
-                del self._emptied_at[document_id]
-        for batch in _batches(abandoned, BATCH):
-            pubsub.send("UNSUBSCRIBE", *map(keys.channel, batch))
-
-    def _abandoned(self, since: float) -> list[str]:
-        """The documents that nobody watches since then, of which Redis has confirmed the subscription.
-
-        A confirmation that is still on its way would be taken for a later subscription's, and say too much.
-        """
-        due = itertools.takewhile(lambda item: item[1] <= since, self._emptied_at.items())
-        return [document_id for document_id, _ in due if self._topics[document_id].confirmed]
-
-    def _take(self, message: list[bytes | int | None], unread: _Unread) -> None:
-        match message:
-            case [b"message", bytes(channel), bytes(data)]:
-                self._published(channel, data, unread)
-            case [b"subscribe", bytes(channel), _]:
-                self._confirmed(keys.document_id_of(channel.decode()), unread)
-            case _:
-                pass  # the end of a subscription, or the answer to PING: being heard from was the point
-
-    def _published(self, channel: bytes, data: bytes, unread: _Unread) -> None:
-        try:
-            event = Event.from_json(data)
-        except ValueError:
-            log.warning("hub.foreign_message", channel=channel.decode(errors="replace"), size_bytes=len(data))
-            return
-        if unread.documents:
-            unread.held_back.append(event)
-        else:
-            self._relay(event)
-
-    def _confirmed(self, document_id: str, unread: _Unread) -> None:
-        with self._lock:
-            topic = self._topics.get(document_id)
-            if topic is None:
-                return
-            topic.confirmed = True
-            waiting, topic.waiting = topic.waiting, []
-        for event in waiting:
-            event.set()
-        if document_id in unread.documents:
-            unread.documents.discard(document_id)
-            if not unread.documents:
-                self._read_again()
-                for held_back in unread.held_back:
-                    self._relay(held_back)
-
-    def _disconnected(self) -> None:
-        self.connected = False
-        with self._lock:
+            self.is_connected = True
             for topic in self._topics.values():
-                topic.confirmed = False
+                topic.asked = True
+            return [keys.channel(document_id) for document_id in self._topics]
+
+    def lost(self) -> None:
+        """The connection is gone: whatever is published from now on will be missed."""
+        with self._lock:
+            self.is_connected = False
+            for topic in self._topics.values():
+                topic.lost()
+        self.tally.connection_lost()
+
+    def received(self, messages: list[Message]) -> None:
+        """Redis has published events, or confirmed subscriptions."""
+        now = time.monotonic()
+        with self._lock:
+            for message in messages:
+                match message:
+                    case [b"message", bytes(channel), bytes(data)]:
+                        self._published(channel, data, now)
+                    case [b"subscribe", bytes(channel), _]:
+                        self._confirmed(channel)
+                    case _:
+                        pass  # the end of a subscription, or the answer to PING: being heard from was the point
+        self._relay()
+
+    def _published(self, channel: bytes, data: bytes, now: float) -> None:
+        document_id = keys.document_id_of(channel.decode())
+        topic = self._topics.get(document_id)
+        if topic is None:
+            return
+        event = _event_of(document_id, data)
+        if event is None:
+            log.warning("hub.foreign_message", document_id=document_id, size_bytes=len(data))
+            return
+        for news in topic.published(event, now):
+            self._outgoing.append((topic, news, now))
+        self._read_if_needed(topic)
+
+    def _confirmed(self, channel: bytes) -> None:
+        topic = self._topics.get(keys.document_id_of(channel.decode()))
+        if topic is not None:
+            topic.confirmed = True
+            self._read_if_needed(topic)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def _read_if_needed(self, topic: Topic) -> None:
+        if topic.unread:
+            topic.reading = next(self._readings)
+            self._reader.ask((topic.document_id, topic.seq), partial(self._has_read, topic, topic.reading))
+
+    def _has_read(self, topic: Topic, reading: int, history: History | None) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if topic.reading != reading or self._topics.get(topic.document_id) is not topic:
+                return  # the connection was lost meanwhile: what was read may be older than the next subscription
+            topic.reading = 0
+            arrivals = self._arrivals.pop(topic.document_id, [])
+            if history is not None and history.state is not None:
+                news = topic.read(history, now)
+                self._outgoing.extend((topic, event, now) for event in news)
+                self._read_if_needed(topic)
+                self.tally.healed(len(news))
+            doomed = list(topic.viewers) if history is not None and history.state is None else []
+        for arrival in arrivals:
+            _settle(arrival, topic.document_id, history)
+        for viewer in doomed:
+            viewer.close(Ending.GONE)  # its next connection will be told that there is no such document
+        self._relay()
 
     # -- what viewers are sent -----------------------------------------------------------------------------------------
 
-    def _read_again(self) -> None:
-        """Send what happened to the watched documents while the connection was gone."""
+    def _relay(self) -> None:
+        """Send what is outgoing, in its order. Whoever is at it already goes on with what has been added."""
         with self._lock:
-            watched = {name: topic.seq for name, topic in self._topics.items() if topic.seq}
-        for batch in _batches(list(watched), BATCH):
-            for document_id, history in self._histories({name: watched[name] for name in batch}).items():
-                if history.state is None:
-                    self._gone(document_id)
-                else:
-                    for event in catch_up(history, watched[document_id]):
-                        self._relay(event)
-        log.info("hub.read_again", documents=len(watched))
+            if self._relaying:
+                return
+            self._relaying = True
+        slice_ = _Slice()
+        while (outgoing := self._next_outgoing()) is not None:
+            topic, event, since = outgoing
+            if event is not topic.latest and not event.rewinds and slice_.began - since > BEHIND_SECONDS:
+                self.tally.conflated(len(topic.viewers))
+            else:
+                self._send(event, tuple(topic.viewers), slice_)
 
-    def _gone(self, document_id: str) -> None:
-        """The document is no more; the viewers' next connection will be told so."""
-        for viewer in self._viewers_of(document_id):
-            viewer.close()
-
-    def _relay(self, event: Event) -> None:
-        topic = self._topics.get(event.document_id)
-        if topic is None:
-            return
-        topic.seq = event.seq
-        began = time.perf_counter()
-        for n, viewer in enumerate(self._viewers_of(event.document_id), start=1):
-            viewer.offer(event)
-            if n % SLICE_VIEWERS == 0 and time.perf_counter() - began > SLICE_SECONDS:
-                time.sleep(0)
-                began = time.perf_counter()
-
-    def _viewers_of(self, document_id: str) -> tuple[Viewer, ...]:
+    def _next_outgoing(self) -> tuple[Topic, Event, float] | None:
         with self._lock:
-            topic = self._topics.get(document_id)
-            return tuple(topic.viewers) if topic else ()
+            if self._outgoing:
+                return self._outgoing.popleft()
+            self._relaying = False
+            return None
+
+    def _send(self, event: Event, viewers: tuple[Viewer, ...], slice_: _Slice) -> None:
+        for viewer in viewers:
+            try:
+                viewer.offer(event)
+            except Exception:  # a fault of ours with one viewer must not take the event from the others
+                log.exception("hub.viewer_failed", document_id=event.document_id, seq=event.seq)
+                viewer.close(Ending.FAILED)
+            slice_.step()
+        self.tally.delivered(event, len(viewers))
+
+    # -- what nobody tells ---------------------------------------------------------------------------------------------
+
+    def _tend(self) -> None:
+        while not self._stopping.wait(TICK_SECONDS):
+            try:
+                self._give_up_abandoned()
+                self._watch()
+                self._report(self)
+            except Exception:  # a fault of ours must not leave every viewer of this process unwatched
+                log.exception("hub.failed")
+
+    def _give_up_abandoned(self) -> None:
+        since = time.monotonic() - LINGER_SECONDS
+        with self._lock:
+            due = itertools.takewhile(lambda item: item[1] <= since, self._emptied_at.items())
+            # A confirmation that is still on its way would be taken for a later subscription's, and say too much.
+            # Without a connection there is no subscription either.
+            abandoned = [name for name, _ in due if self._topics[name].confirmed or not self.is_connected]
+            for document_id in abandoned:
+                del self._topics[document_id]
+                del self._emptied_at[document_id]
+                self._arrivals.pop(document_id, None)
+        if abandoned:
+            self._subscriber.unsubscribe(map(keys.channel, abandoned))
+
+    def _watch(self) -> None:
+        """The watchdog: doubt what was silent for too long, and read whatever is unread."""
+        silent_since = time.monotonic() - self._watchdog_seconds
+        with self._lock:
+            for topic in self._topics.values():
+                if topic.live and topic.heard_at < silent_since:
+                    topic.doubt()
+                self._read_if_needed(topic)
 
     def _beat(self) -> None:
         while not self._stopping.wait(self._heartbeat_seconds):
             with self._lock:
                 viewers = list(self._viewers)
-            for n, viewer in enumerate(viewers, start=1):
+            slice_ = _Slice()
+            for viewer in viewers:
                 viewer.beat()
-                if n % SLICE_VIEWERS == 0:
-                    time.sleep(0)
+                slice_.step()
 
 
-def _batches(names: list[str], size: int) -> Iterable[list[str]]:
-    return (names[first : first + size] for first in range(0, len(names), size))
+class _Slice:
+    """A turn at the event loop, which ends after a while so that others have theirs."""
+
+    __slots__ = ("_steps", "began")
+
+    def __init__(self) -> None:
+        self._steps = 0
+        self.began = time.monotonic()
+
+    def step(self) -> None:
+        self._steps += 1
+        if self._steps % SLICE_VIEWERS == 0 and time.monotonic() - self.began > SLICE_SECONDS:
+            time.sleep(0)
+            self.began = time.monotonic()
 
 
-def _backoff_seconds(failures: int) -> float:
-    """Full jitter under an exponential roof (AWS Architecture Blog, "Exponential Backoff And Jitter", 2015)."""
-    roof = min(BACKOFF_MOST_SECONDS, BACKOFF_FIRST_SECONDS * 2.0**failures)
-    return random.uniform(0, roof)  # noqa: S311 - jitter
+def _event_of(document_id: str, data: bytes) -> Event | None:
+    """The event that the data are, if it is one of this document."""
+    try:
+        event = Event.from_json(data)
+    except ValueError:
+        return None
+    return event if event.document_id == document_id else None
+
+
+def _settle(arrival: Arrival, document_id: str, history: History | None) -> None:
+    if history is None:
+        arrival.fail()
+    elif history.state is None:
+        arrival.miss(document_id)
+    else:
+        arrival.have(document_id)

@@ -1,4 +1,5 @@
-"""What operators scale by: how much waits, how much is worked on and how old the oldest is, from our own record."""
+"""What operators scale by: how much waits, how much is worked on and how old the oldest is, from our own record; and
+what the relay does, from `ingest_web.instruments`."""
 
 from __future__ import annotations
 
@@ -41,11 +42,16 @@ def queues() -> Response:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """The same for Prometheus, with this process's streams and resources. 200 also without Redis: it says so."""
+    """The same for Prometheus, with what the relay does, and with this process's resources.
+
+    200 also without Redis: it says so.
+    """
+    current = services.current()
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(_Work(services.current()))
-    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    registry.register(_Work(current))
+    shown = generate_latest(registry) + generate_latest(current.instruments.registry)
+    return Response(shown, content_type=CONTENT_TYPE_LATEST)
 
 
 def _queues(current: Services) -> dict[str, float]:
@@ -61,8 +67,6 @@ class _Work(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The gauges, those of the record only while there is one to read."""
-        viewers = self._current.hub.viewer_count
-        yield GaugeMetricFamily("ingest_streams_open", "Viewers of this process", viewers)
         try:
             values = _queues(self._current)
         except StoreUnavailable as error:

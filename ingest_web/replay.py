@@ -11,32 +11,44 @@ from ingest_web.events import Event
 from shared.protocol import Seq
 from shared.store import History
 
+#: Who missed more than this is sent the state as it stands: it says all that these events would have said one by one,
+#: and a thousand viewers that come back from a long outage cost little more than a thousand that are new.
+REPLAY_EVENTS = 48
+
 
 def catch_up(history: History, seen: Seq) -> list[Event]:
     """The events that bring a viewer up to date which has seen the events of a document up to ``seen`` (0: none).
 
     - It has seen none: the state as it stands.
-    - The stream still holds all it missed: just that, in order; nothing, when it missed nothing.
-    - The stream has been trimmed past it: the state as it stands, and nothing invented in between.
+    - The stream still holds all it missed, and that is no more than `REPLAY_EVENTS`: just that, in order; nothing,
+      when it missed nothing.
+    - The stream has been trimmed past it, or it missed more: the state as it stands, and nothing invented in between.
     - It has seen more than there is (Redis lost its last second): the state as it stands, as a rewind.
 
-    ``history.state`` must not be None.
+    ``history.state`` must not be None, and ``history.events`` must be those after ``seen``, as many as there are up to
+    one more than `REPLAY_EVENTS`; of no matter when ``seen`` is 0.
     """
-    assert history.state is not None  # noqa: S101 - for the type checker; the callers have answered 404 before
-    state = Event.from_json(history.state)
+    state = newest(history)
     if seen == 0:
         return [state]
-    if state.seq < seen and not history.events:
-        return [Event.from_json(history.state, rewinds=True)]
-    if not history.events:
-        return [] if state.seq == seen else [state]
-    first_seq, _ = history.events[0]
-    if first_seq != seen + 1:
-        return [_newest(state, history)]
-    return [Event.from_json(data) for _, data in history.events]
+    if state.seq < seen:
+        return [Event.from_json(_state_of(history), rewinds=True)]
+    if state.seq == seen:
+        return []
+    seqs = [seq for seq, _ in history.events]
+    if seqs and seqs[0] == seen + 1 and len(seqs) <= REPLAY_EVENTS and seqs[-1] == state.seq:
+        return [Event.from_json(data) for _, data in history.events]
+    return [state]
 
 
-def _newest(state: Event, history: History) -> Event:
-    # The events are read after the state, so one may have come in between.
-    last = Event.from_json(history.events[-1][1])
-    return last if last.seq > state.seq else state
+def newest(history: History) -> Event:
+    """The state as it stands. The events are read after the state, so one may have come in between."""
+    state = Event.from_json(_state_of(history))
+    if history.events and history.events[-1][0] > state.seq:
+        return Event.from_json(history.events[-1][1])
+    return state
+
+
+def _state_of(history: History) -> bytes:
+    assert history.state is not None  # noqa: S101 - for the type checker; callers have answered 404 before
+    return history.state

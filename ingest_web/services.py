@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import cast
 
+import redis
 from celery import Celery
 from flask import Flask, current_app
 
 from ingest_web.admission import Admission
 from ingest_web.hub import Hub
+from ingest_web.instruments import Instruments, Standing
 from ingest_web.pubsub import PubSub
+from ingest_web.replay import REPLAY_EVENTS
+from ingest_web.subscriber import PING_SECONDS
 from shared import connections
 from shared.broker import make_celery
 from shared.config import Settings
@@ -35,6 +39,7 @@ class Services:
     broker: Celery
     hub: Hub
     admission: Admission
+    instruments: Instruments
 
     @cached_property
     def seal(self) -> Seal:
@@ -59,6 +64,7 @@ class Services:
         """The services that the settings name."""
         client = connections.hasty_client(settings)
         store = Store(client, settings)
+        instruments = Instruments()
         return cls(
             settings=settings,
             store=store,
@@ -66,12 +72,25 @@ class Services:
             storage=Storage.from_settings(settings),
             broker=make_celery(settings),
             hub=Hub(
-                connect=lambda: PubSub(connections.pubsub_connection(settings)),
-                histories=store.histories,
+                connect=lambda: PubSub(connections.pubsub_connection(settings), PING_SECONDS),
+                histories=partial(store.histories, most_events=REPLAY_EVENTS + 1),
                 heartbeat_seconds=settings.heartbeat_seconds,
+                watchdog_seconds=settings.watchdog_seconds,
+                report=lambda hub: instruments.add(hub.tally.taken(), _standing(hub, client)),
             ),
+            instruments=instruments,
             admission=Admission(settings.max_streams, settings.max_streams_per_address),
         )
+
+
+def _standing(hub: Hub, client: redis.Redis) -> Standing:
+    commands = sum(count for count, _ in client.connection_pool.get_connection_count())
+    return Standing(
+        streams=hub.viewer_count,
+        documents=len(hub.watched),
+        subscribed=hub.is_connected,
+        redis_connections=commands + hub.is_connected,
+    )
 
 
 def install(app: Flask, services: Services) -> None:

@@ -25,9 +25,9 @@ def retry(milliseconds: int) -> bytes:
     return b"retry: %d\n\n" % milliseconds
 
 
-def event_id(value: str) -> bytes:
+def event_id(value: bytes) -> bytes:
     """The line that a client remembers as its Last-Event-ID. It goes before the event's `body`."""
-    return b"id: %b\n" % value.encode()
+    return b"id: %b\n" % value
 
 
 def body(name: str, data: bytes) -> bytes:

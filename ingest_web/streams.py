@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import structlog
 from flask import Blueprint, Response, request
@@ -11,7 +12,7 @@ from ingest_web import handover, ids, services, sse
 from ingest_web.admission import NoSeat
 from ingest_web.cursor import Cursor
 from ingest_web.handover import HandedOver, SocketViewer
-from ingest_web.viewer import QueuedViewer, Viewer
+from ingest_web.viewer import Ending, QueuedViewer, Viewer
 from shared.errors import IngestError, StoreUnavailable
 
 log = structlog.stdlib.get_logger(__name__)
@@ -35,24 +36,25 @@ def _stream(document_ids: tuple[str, ...]) -> Response:
     if request.method == "HEAD":
         return Response(headers=sse.HEADERS)
     cursor = Cursor(document_ids, request.headers.get("Last-Event-ID"))
+    current, address = services.current(), request.remote_addr or ""
     try:
-        give_back = services.current().admission.seat(request.remote_addr or "")
+        current.admission.take(address)
     except NoSeat as error:
         return _come_back(error)
     viewer = _viewer(cursor)
-    viewer.when_closed(give_back)
+    viewer.when_closed(lambda _viewer, _why: current.admission.give_back(address))
     try:
-        services.current().hub.join(viewer)
+        current.hub.join(viewer)
     except StoreUnavailable as error:
         return _come_back(error)
     if cursor.finished:
-        viewer.close()
+        viewer.close(Ending.FINISHED)
         return Response(status=204, headers={"Cache-Control": "no-store"})
     if isinstance(viewer, SocketViewer):
         return HandedOver(viewer)
     assert isinstance(viewer, QueuedViewer)  # noqa: S101 - there are two kinds
-    response = Response(viewer.frames(services.current().settings.heartbeat_seconds), headers=sse.HEADERS)
-    response.call_on_close(viewer.close)
+    response = Response(viewer.frames(current.settings.heartbeat_seconds), headers=sse.HEADERS)
+    response.call_on_close(partial(viewer.close, Ending.LEFT))
     return response
 
 
@@ -65,6 +67,7 @@ def _viewer(cursor: Cursor) -> Viewer:
 
 def _come_back(error: IngestError) -> Response:
     log.warning("stream.put_off", code=error.code, detail=error.detail)
+    services.current().hub.tally.put_off(error.code)
     # An EventSource gives up for good on a 503; a stream that ends brings it back, each client at a time of its own.
     retry_ms = services.current().settings.retry_ms
     delay_ms = random.randint(retry_ms, 3 * retry_ms)  # noqa: S311 - jitter

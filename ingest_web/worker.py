@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from types import FrameType
 from typing import Any
 
 import gevent
 from gunicorn.workers.base_async import ALREADY_HANDLED
 from gunicorn.workers.ggevent import GeventWorker
+
+#: Young objects are looked through for garbage after so many, these again after so many times, and all of them hardly
+#: ever: that takes tens of milliseconds with 10,000 viewers, and finds nothing, since a viewer leaves no cycle behind.
+GC_THRESHOLDS = (2_000, 20, 1_000)
 
 
 class RelayWorker(GeventWorker):  # type: ignore[misc]
@@ -29,6 +34,7 @@ class RelayWorker(GeventWorker):  # type: ignore[misc]
 
         self._app = app
         self._bound_streams()
+        _spare_the_collector()
         self.wsgi: Any = with_handover
 
     def _bound_streams(self) -> None:
@@ -65,3 +71,10 @@ class RelayWorker(GeventWorker):  # type: ignore[misc]
         current = services.of(self._app)
         current.hub.drain(current.settings.drain_seconds, current.settings.retry_ms)
         current.hub.stop()
+
+
+def _spare_the_collector() -> None:
+    """What is loaded now stays: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)

@@ -100,13 +100,16 @@ class Settings(BaseModel):
         0.1, ge=0, le=10, description="A worker reports at most this often per document."
     )
     history_events: int = Field(
-        512, ge=1, description="Events kept per document, about, to bring a lost connection up to date."
+        64, ge=1, description="Events kept per document, about, to bring a lost connection up to date."
     )
 
     heartbeat_seconds: float = Field(15, gt=0, description="A comment on every stream, to keep proxies from closing.")
+    watchdog_seconds: float = Field(
+        15, gt=0, description="A watched document that was silent for so long is read again, lest a message was lost."
+    )
     retry_ms: int = Field(2000, ge=0, description="How long a client waits before it reconnects.")
     stall_seconds: float = Field(
-        30, gt=0, description="A viewer that takes nothing for so long is closed; it resumes by itself."
+        6, gt=0, description="A viewer that takes nothing for so long, or is gone, is closed; it resumes by itself."
     )
     max_streams: int = Field(20_000, ge=1, description="Streams that a web process holds; more are asked to come back.")
     max_streams_per_address: int = Field(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -24,6 +24,9 @@ from shared.parts import PLAN
 from shared.protocol import Failure, Notice, Seq, Stage, State, encode_fields, json_of_hash, timestamp
 
 Clock = Callable[[], datetime]
+
+#: A document, and after which event its stored events are wanted; None: the state alone.
+Ask = tuple[str, Seq | None]
 
 #: The keys of a finished document outlive its retention by so much, so that its files and rows are removed first.
 EXPIRY_MARGIN_SECONDS = 24 * 3600
@@ -262,15 +265,16 @@ class Store:
             return None  # it was deleted
         return state if state.status is Status.COMPLETED else None
 
-    def histories(self, after: Mapping[str, Seq | None]) -> dict[str, History]:
-        """Each document's state, and its stored events after a seq (None: none wanted), in one round trip."""
+    def histories(self, asks: Iterable[Ask], most_events: int | None = None) -> dict[Ask, History]:
+        """What each of these asks for, in one round trip; of the stored events, the first ``most_events``."""
+        wanted = list(asks)
         with translated(), self._redis.pipeline(transaction=False) as pipe:
-            for document_id, seq in after.items():
+            for document_id, after in wanted:
                 pipe.hgetall(keys.state(document_id))
-                # A lone "+" as the first id matches nothing that exists: an empty answer keeps the replies in step.
-                pipe.xrange(keys.events(document_id), min="+" if seq is None else f"({seq}-0")
-            replies = pipe.execute()
-        return {document_id: _history(replies[2 * n], replies[2 * n + 1]) for n, document_id in enumerate(after)}
+                if after is not None:
+                    pipe.xrange(keys.events(document_id), min=f"({after}-0", count=most_events)
+            replies = iter(pipe.execute())
+        return {ask: _history(next(replies), () if ask[1] is None else next(replies)) for ask in wanted}
 
     def newest(self, limit: int, before: str | None = None) -> list[bytes]:
         """States as JSON, newest first, of at most ``limit`` documents, older than the id ``before``."""

@@ -275,7 +275,7 @@ def _check(
 
 
 def _faults(store: Store, document_id: str) -> Iterator[str]:
-    events = [State.from_json(data) for _, data in store.histories({document_id: 0})[document_id].events]
+    events = [State.from_json(data) for _, data in store.histories([(document_id, 0)])[document_id, 0].events]
     last = events[-1]
     if last.status is not Status.COMPLETED:
         yield f"{last.status}, {last.error}"

@@ -109,7 +109,7 @@ class Bench:
         return self.store.state(DOCUMENT)
 
     def events(self) -> list[State]:
-        history = self.store.histories({DOCUMENT: 0})[DOCUMENT]
+        history = self.store.histories([(DOCUMENT, 0)])[DOCUMENT, 0]
         return [State.from_json(data) for _, data in history.events]
 
     def sent(self) -> int:

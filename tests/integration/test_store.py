@@ -145,17 +145,19 @@ def test_an_unknown_document_is_unknown_everywhere(any_store):
             ask("d")
     with pytest.raises(UnknownIngestion):
         any_store.record("d", 1, Status.PARSING, "ghost")
-    assert any_store.histories({"d": 5})["d"].state is None
+    assert any_store.histories([("d", 5)])["d", 5].state is None
 
 
 def test_histories_hold_what_came_after(any_store):
-    """For a reconnect: the state and the events after a number; for a newcomer: the state alone."""
+    """For a reconnect: the state and the events after a number, as many as are wanted; for a newcomer: the state."""
     bring_to(any_store, Status.CHUNKING)
     any_store.create("e", SOURCE)
-    found = any_store.histories({"d": 1, "e": None})
-    assert [seq for seq, _ in found["d"].events] == [2, 3]
-    assert found["d"].state == found["d"].events[-1][1]
-    assert (found["e"].state, found["e"].events) == (any_store.state_json("e"), ())
+    found = any_store.histories([("d", 1), ("d", 2), ("e", None)])
+    assert [seq for seq, _ in found["d", 1].events] == [2, 3]
+    assert [seq for seq, _ in found["d", 2].events] == [3]
+    assert found["d", 1].state == found["d", 1].events[-1][1]
+    assert (found["e", None].state, found["e", None].events) == (any_store.state_json("e"), ())
+    assert [seq for seq, _ in any_store.histories([("d", 1)], most_events=1)["d", 1].events] == [2]
 
 
 def test_the_newest_come_first_and_the_gone_are_skipped(any_store, any_client):

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from ingest_web import ids, services
-from ingest_web.hub import LINGER_SECONDS, PING_SECONDS
+from ingest_web.hub import LINGER_SECONDS
+from ingest_web.subscriber import PING_SECONDS
 from shared import keys
 from shared.jobs import Status
 from tests.awaiting import wait_until
@@ -207,7 +208,7 @@ def test_a_fault_in_the_hub_does_not_end_it(http, app, store, document, monkeypa
     with monkeypatch.context() as patch:
         patch.delattr(hub, "_topics")
         store.record(document, 1, Status.PARSING, "into the dark", progress=1.0)
-        wait_until(lambda: not hub.connected)
+        wait_until(lambda: not hub.is_connected)
     finish(store, document)
     assert [event_id for event_id, _ in stream.rest()] == ["2", "3"]
 

@@ -44,7 +44,7 @@ def finish(worklist: Worklist, claim: Claim) -> None:
 
 
 def events(store: Store, name: str) -> list[State]:
-    return [State.from_json(data) for _, data in store.histories({name: 0})[name].events]
+    return [State.from_json(data) for _, data in store.histories([(name, 0)])[name, 0].events]
 
 
 def test_a_part_is_claimed_once(store, worklist):

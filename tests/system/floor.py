@@ -76,4 +76,4 @@ class Floor(Stack):
 
 def events(store: Store, document_id: str) -> list[State]:
     """All events of a document."""
-    return [State.from_json(data) for _, data in store.histories({document_id: 0})[document_id].events]
+    return [State.from_json(data) for _, data in store.histories([(document_id, 0)])[document_id, 0].events]

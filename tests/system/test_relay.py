@@ -7,10 +7,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from shared import connections, keys
 from shared.jobs import Status
@@ -172,6 +175,43 @@ def test_a_request_behind_the_stream_is_nobodys(watch, node, store, document):
     assert httpx.get(f"{node.url}/livez").status_code == 200
     finish(store, document)
     assert wire.to_the_end().count(b"HTTP/1.1") == 1
+
+
+def figures(node: WebNode) -> dict[str, float]:
+    """The relay's metrics, labels in brackets."""
+    families = text_string_to_metric_families(httpx.get(f"{node.url}/metrics").text)
+    return {
+        sample.name + "".join(f"[{value}]" for value in sample.labels.values()): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_the_metrics_are_those_of_all_processes_of_a_node(watch, tmp_path):
+    """Whichever process answers the scrape, streams are summed up; a process that died holds none any more."""
+    with Stack(tmp_path, web=1, workers=0, web_processes=2) as stack, closing(stack.open_store()) as store:
+        node = stack.web[0]
+        document = new_document(store)
+        wires = [watch(node, f"/status/stream/{document}") for _ in range(30)]
+        for wire in wires:
+            wire.until(b"id: 1\n")
+        wait_until(lambda: all(figures(node)["ingest_streams_open"] == 30 for _ in range(5)))
+        finish(store, document)
+        for wire in wires:
+            wire.to_the_end()
+        wait_until(lambda: figures(node)["ingest_streams_closed_total[finished]"] == 30)
+        shown = figures(node)
+        assert shown["ingest_deliveries_total"] == shown["ingest_delivery_lag_seconds_count"] == 30
+        assert shown["ingest_joins_total[snapshot]"] == 30
+        assert shown["ingest_streams_open"] == 0
+        assert shown["ingest_redis_connections"] <= 2 * (1 + connections.WEB_CONNECTIONS)
+        wires = [watch(node, f"/status/stream/{new_document(store)}") for _ in range(10)]
+        wait_until(lambda: figures(node)["ingest_streams_open"] == 10)
+        for child in psutil.Process(node.pid).children():
+            child.kill()
+        for wire in wires:
+            wire.to_the_end()
+        wait_until(lambda: node.ready() and figures(node)["ingest_streams_open"] == 0)
 
 
 def test_redis_is_killed_and_every_viewer_learns_what_happened(watch, node, stack, store, document):

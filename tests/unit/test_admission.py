@@ -12,22 +12,22 @@ from ingest_web.admission import SPARE_FILES, Admission, NoSeat
 def test_a_process_is_full_at_its_bound_and_has_room_again_when_one_leaves():
     """The bound holds at every moment, and a seat that is given back is free."""
     seats = Admission(most=2, most_per_address=0)
-    leave = seats.seat("a")
-    seats.seat("b")
+    seats.take("a")
+    seats.take("b")
     with pytest.raises(NoSeat):
-        seats.seat("c")
-    leave()
-    seats.seat("c")
+        seats.take("c")
+    seats.give_back("a")
+    seats.take("c")
     assert seats.taken == 2
 
 
 def test_one_address_does_not_take_the_seats_of_others():
     """The bound of an address concerns that address alone."""
     seats = Admission(most=10, most_per_address=1)
-    seats.seat("a")
+    seats.take("a")
     with pytest.raises(NoSeat):
-        seats.seat("a")
-    seats.seat("b")
+        seats.take("a")
+    seats.take("b")
 
 
 def test_the_bound_follows_the_files_that_may_be_open():
@@ -42,17 +42,15 @@ def test_the_bound_follows_the_files_that_may_be_open():
 def test_seats_are_counted_truly_whatever_comes_and_goes(steps):
     """Taken is what was admitted less what left, each once, and no bound is ever passed."""
     seats = Admission(most=4, most_per_address=2)
-    held: list[tuple[str, object]] = []
+    held: list[str] = []
     for address, comes in steps:
         if comes:
-            mine = [name for name, _ in held].count(address)
-            if len(held) < 4 and mine < 2:
-                held.append((address, seats.seat(address)))
+            if len(held) < 4 and held.count(address) < 2:
+                seats.take(address)
+                held.append(address)
             else:
                 with pytest.raises(NoSeat):
-                    seats.seat(address)
+                    seats.take(address)
         elif held:
-            _, leave = held.pop(0)
-            leave()
-            leave()
+            seats.give_back(held.pop(0))
         assert seats.taken == len(held)

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from ingest_web.cursor import Cursor, parse_event_id
 from ingest_web.events import Event
-from ingest_web.replay import catch_up
-from ingest_web.viewer import QueuedViewer, latest_of_each
+from ingest_web.outbox import MOST_EVENTS, Outbox, latest_of_each
+from ingest_web.replay import REPLAY_EVENTS, catch_up
 from shared.store import History
 
 
 def state(seq: int, document_id: str = "a", status: str = "PARSING") -> bytes:
-    return json.dumps({"id": document_id, "seq": seq, "status": status}).encode()
+    return f'{{"id":"{document_id}","status":"{status}","seq":{seq},"at":""}}'.encode()
 
 
 def history(first: int, last: int, after: int, *, now: int | None = None, status: str = "PARSING") -> History:
@@ -24,6 +24,11 @@ def history(first: int, last: int, after: int, *, now: int | None = None, status
     present = last if now is None else now
     stored = tuple((seq, state(seq, status=status)) for seq in range(max(first, after + 1), last + 1))
     return History(state(present, status=status), stored if after else ())
+
+
+def sent_by(outbox: Outbox) -> list[int]:
+    """The numbers of what it has to send."""
+    return [json.loads(line[6:])["seq"] for line in outbox.take(10**9).splitlines() if line.startswith(b"data: ")]
 
 
 def seqs(events: list[Event]) -> list[int]:
@@ -56,14 +61,18 @@ def test_an_event_between_the_two_reads_is_not_lost_to_a_trimmed_history():
 
 
 def test_a_redis_that_has_lost_its_last_second_is_believed():
-    """The truth may have a lower number than what was sent; it is sent all the same."""
+    """The truth may have a lower number than what was sent; it is sent all the same, and what follows it, too."""
     [event] = catch_up(history(1, 4, 7), 7)
     assert (event.seq, event.rewinds) == (4, True)
-    cursor = Cursor(["a"], "7")
-    assert cursor.wants(event)
-    cursor.advance(event)
-    assert not cursor.wants(event)
-    assert cursor.wants(Event.from_json(state(5)))
+    outbox = Outbox(Cursor(["a"], "7"))
+    outbox.open([event, Event.from_json(state(5))])
+    assert sent_by(outbox) == [4, 5]
+
+
+def test_who_missed_very_much_gets_the_state_alone():
+    """A replay is bounded, however much is stored."""
+    assert seqs(catch_up(history(1, REPLAY_EVENTS + 3, 3), 3)) == list(range(4, REPLAY_EVENTS + 4))
+    assert seqs(catch_up(history(1, REPLAY_EVENTS + 4, 3), 3)) == [REPLAY_EVENTS + 4]
 
 
 @given(st.data())
@@ -75,18 +84,17 @@ def test_no_interleaving_makes_a_gap_or_a_repetition(data):
     trimmed = data.draw(st.integers(0, read - 1), label="events trimmed before the read")
     seen = data.draw(st.integers(0, read), label="events seen before")
 
-    viewer = QueuedViewer(Cursor(["a"], str(seen) if seen else None), retry_ms=1)
+    outbox = Outbox(Cursor(["a"], str(seen) if seen else None))
     for seq in range(subscribed + 1, total + 1):
         if seq == read + 1:
-            viewer.go_live(catch_up(history(trimmed + 1, read, seen), seen))
-        viewer.offer(Event.from_json(state(seq)))
-    if viewer._early is not None:
-        viewer.go_live(catch_up(history(trimmed + 1, read, seen), seen))
+            outbox.open(catch_up(history(trimmed + 1, read, seen), seen))
+        outbox.put(Event.from_json(state(seq)))
+    if not outbox.live:
+        outbox.open(catch_up(history(trimmed + 1, read, seen), seen))
 
-    sent = [event.seq for event in viewer._take(0) if viewer.cursor.wants(event) and viewer.encode(event)]
     resumable = seen and seen >= trimmed
     expected = list(range(seen + 1, total + 1)) if resumable else list(range(read, total + 1))
-    assert sent == expected
+    assert sent_by(outbox) == expected
 
 
 @given(st.lists(st.integers(0, 10**15 - 1), min_size=1, max_size=20))
@@ -95,7 +103,7 @@ def test_an_event_id_resumes_every_document(numbers):
     ids = [f"d{n}" for n in range(len(numbers))]
     cursor = Cursor(ids)
     for document_id, seq in zip(ids, numbers, strict=True):
-        cursor.advance(Event(document_id, seq, is_final=False, data=b"{}"))
+        cursor.frame(Event(document_id, seq, is_final=False, data=b"{}"))
     resumed = Cursor(ids, cursor.event_id)
     assert [resumed.seq(document_id) for document_id in ids] == numbers
 
@@ -116,7 +124,7 @@ def test_no_last_event_id_breaks_the_parser(value):
 def test_a_stream_of_several_documents_ends_with_the_last_of_them():
     """It is finished when each document's final event was sent."""
     cursor = Cursor(["a", "b"])
-    cursor.advance(Event.from_json(state(3, "a", "COMPLETED")))
+    cursor.frame(Event.from_json(state(3, "a", "COMPLETED")))
     assert not cursor.finished
     cursor.settle("b", 9)
     assert cursor.finished
@@ -126,12 +134,44 @@ def test_a_stream_of_several_documents_ends_with_the_last_of_them():
 def test_a_retry_opens_a_finished_document_again():
     """The next attempt's first event takes the place of the final one."""
     cursor = Cursor(["a"])
-    cursor.advance(Event.from_json(state(3, "a", "FAILED")))
-    cursor.advance(Event.from_json(state(4, "a", "PENDING")))
+    cursor.frame(Event.from_json(state(3, "a", "FAILED")))
+    cursor.frame(Event.from_json(state(4, "a", "PENDING")))
     assert not cursor.finished
 
 
-def test_a_queue_that_grows_too_long_keeps_the_latest_of_each_document():
+def test_who_falls_behind_is_owed_the_latest_of_each_document():
     """Memory is bounded, and final states, being the latest, are never dropped."""
+    outbox = Outbox(Cursor(["a", "b"]))
+    outbox.open([])
+    for seq in range(1, 1000):
+        outbox.put(Event.from_json(state(seq, "a")))
+    outbox.put(Event.from_json(state(1, "b", "COMPLETED")))
+    assert outbox.conflated >= 999 - MOST_EVENTS
+    sent = sent_by(outbox)
+    assert len(sent) <= MOST_EVENTS + 1
+    assert sent[-2:] == [999, 1]
+
+
+def test_latest_of_each_keeps_the_order_in_which_they_came():
+    """What came last comes last."""
     events = [Event.from_json(state(1, "a")), Event.from_json(state(1, "b")), Event.from_json(state(2, "a"))]
     assert [(event.document_id, event.seq) for event in latest_of_each(events)] == [("b", 1), ("a", 2)]
+
+
+def test_an_outbox_is_emptied_in_pieces():
+    """As much as a socket takes, and the rest later; nothing twice."""
+    outbox = Outbox(Cursor(["a"]))
+    outbox.open(Event.from_json(state(seq)) for seq in range(1, 11))
+    one = len(Event.from_json(state(1)).frame)
+    pieces = [outbox.take(3 * one) for _ in range(4)]
+    assert [piece.count(b"id: ") for piece in pieces] == [3, 3, 3, 1]
+    assert not outbox
+
+
+def test_nothing_follows_the_final_event():
+    """A stream whose documents are all over is finished, whatever waits behind."""
+    outbox = Outbox(Cursor(["a"]))
+    outbox.open([Event.from_json(state(3, status="FAILED")), Event.from_json(state(4, status="PENDING"))])
+    assert sent_by(outbox) == [3]
+    assert outbox.cursor.finished
+    assert not outbox

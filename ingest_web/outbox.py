@@ -1,0 +1,88 @@
+"""What one viewer has yet to be sent: in order, nothing twice, and never much. Pure.
+
+As long as a viewer keeps up, each event goes through here untouched. One that falls behind is owed the latest state of
+each document and no more (conflation): every event is a full state, and a final one is always the latest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ingest_web.cursor import Cursor
+from ingest_web.events import Event
+from ingest_web.replay import REPLAY_EVENTS
+
+#: A viewer may be so many events behind before they are conflated.
+MOST_EVENTS = REPLAY_EVENTS
+
+
+class Outbox:
+    """The events that wait for one viewer. It is `live` once it has been brought up to date."""
+
+    __slots__ = ("_events", "conflated", "cursor", "live")
+
+    def __init__(self, cursor: Cursor) -> None:
+        self.cursor = cursor
+        self.live = False
+        #: Events that later ones took the place of.
+        self.conflated = 0
+        self._events: list[Event] | None = None
+
+    def __bool__(self) -> bool:
+        """Whether something waits."""
+        return bool(self._events)
+
+    def open(self, missed: Iterable[Event]) -> None:
+        """Go live: ``missed`` brings the viewer up to date; what was put in meanwhile comes after it."""
+        meanwhile, self._events = self._events, None
+        self.live = True
+        for event in (*missed, *(meanwhile or ())):
+            self.put(event)
+
+    def put(self, event: Event) -> None:
+        """Owe the viewer an event. Those of a document must come in the order in which they are true."""
+        if event.rewinds:
+            self._rewind(event)
+        if self._events is None:
+            self._events = []
+        self._events.append(event)
+        if len(self._events) > max(MOST_EVENTS, 2 * self.cursor.count):
+            self._conflate()
+
+    def passes(self, event: Event) -> bool:
+        """Whether the event can be sent at once: nothing waits before it, and it is news."""
+        if event.rewinds:
+            self._rewind(event)
+        return not self._events and self.cursor.wants(event)
+
+    def take(self, most_bytes: int) -> bytes:
+        """The next frames, noted as sent: as many as begin within so many bytes. Empty: nothing that waits is news."""
+        frames: list[bytes] = []
+        size, n, events = 0, 0, self._events or []
+        while n < len(events) and size < most_bytes and not self.cursor.finished:
+            if self.cursor.wants(events[n]):
+                frames.append(self.cursor.frame(events[n]))
+                size += len(frames[-1])
+            n += 1
+        self._events = None if self.cursor.finished or n == len(events) else events[n:]
+        return b"".join(frames)
+
+    def _rewind(self, event: Event) -> None:
+        self.cursor.rewind(event)
+        if self._events:
+            document_id = event.document_id
+            self._events = [one for one in self._events if one.document_id != document_id or one.seq < event.seq]
+
+    def _conflate(self) -> None:
+        events = self._events or []
+        self._events = latest_of_each(events)
+        self.conflated += len(events) - len(self._events)
+
+
+def latest_of_each(events: Sequence[Event]) -> list[Event]:
+    """The last event of each document, in the order in which these last events came."""
+    latest: dict[str, Event] = {}
+    for event in events:
+        latest.pop(event.document_id, None)
+        latest[event.document_id] = event
+    return list(latest.values())
