@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check lint format lock clean help chaos faults bench-parse bench-memory bench-latency bench-relay
+.PHONY: run test check lint format lock clean help chaos faults deploy-drain bench-parse bench-memory bench-latency bench-relay
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ chaos: $(VENV)/.dev ## 200 documents while workers and Redis are killed under th
 
 faults: $(VENV)/.dev ## two minutes of faults between web nodes and Redis, at random; SEED=n for the same again
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED))
+
+deploy-drain: $(VENV)/.dev ## a rolling deploy under 3,000 viewers
+	@$(BIN)/python -m tests.deploys
 
 bench-parse: $(VENV)/.dev ## pages per second of each engine, beside a plain pdfplumber loop
 	@$(BIN)/python -m bench.parse_speed $(if $(PDF),--pdf $(PDF))

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from shared.config import Settings
 from tests import faults
 from tests.fault_proxy import Kind
 from tests.records import finish, new_document
@@ -30,12 +29,7 @@ def endured(scene: faults.Scene, *names: str) -> faults.Outcome:
     return outcome
 
 
-#: Until a node looks at documents that have been silent for too long, nothing heals these.
-WATCHDOG = pytest.mark.skipif("watchdog_seconds" not in Settings.model_fields, reason="no INGEST_WATCHDOG_SECONDS")
-SILENT = {"half-open, both", "some messages lost", "final messages lost"}
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[WATCHDOG] if n in SILENT else []) for n in faults.FAULTS])
+@pytest.mark.parametrize("name", faults.FAULTS)
 def test_no_fault_makes_a_viewer_wrong(scene, name):
     """No final state missed, no event twice, no bar that falls, and the truth in bounded time."""
     outcome = endured(scene, name)
@@ -43,7 +37,6 @@ def test_no_fault_makes_a_viewer_wrong(scene, name):
     assert outcome.refused > 0  # whoever wrote for an attempt before
 
 
-@WATCHDOG
 def test_one_fault_after_another_makes_no_viewer_wrong(scene):
     """What the first leaves behind is not forgotten over the second."""
     assert endured(scene, "history trimmed", "some messages lost").wrong == []
