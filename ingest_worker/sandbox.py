@@ -34,7 +34,7 @@ T = TypeVar("T")
 #: The caller hears of every slice of waiting.
 SLICE_SECONDS = 0.25
 
-#: A process is followed by a fresh one then: the libraries keep something of every page, 4 to 8 KB of most.
+#: A process is followed by a fresh one then: the libraries keep something of every page, some 1 KB of most.
 PAGES_PER_PROCESS = 2000
 
 #: Made beforehand, as nothing can be made any more by then.

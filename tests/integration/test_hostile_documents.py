@@ -39,7 +39,8 @@ def read(tmp_path):
         findings = Findings()
         began = time.monotonic()
         with Sandbox(lambda: opened(path, engine, LIMITS), walls=walls, tick=lambda: None) as document:
-            readings = [document.reading(number) for number in range(1, document.page_count + 1)]
+            count = document.page_count
+            readings = [document.reading(number, count) for number in range(1, count + 1)]
             findings.repaired = document.repaired
         for reading in readings:
             findings.note(reading)
