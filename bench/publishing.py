@@ -18,7 +18,9 @@ SEQ_MARK = "2222222"
 #: And the second of the message, big-endian, for whoever has that in binary.
 SECOND_MARK = b"\0\xaa\xaa\0"
 _STAMP, _SEQ, _SECOND = b"%(stamp)020d", b"%(seq)07d", b"%(second)b"
-_FIRST_SEQ = 1_000_000
+
+#: The number of the event before the first that a `Writer` writes. The next ones have as many digits.
+LAST_SEQ = 1_000_000
 
 #: How our own connections are called in Redis.
 OURS = "bench"
@@ -43,12 +45,15 @@ def publish_command(channel: bytes, payload: bytes) -> bytes:
 
 
 class Writer:
-    """Writes to some paths what each one's template says, numbered and stamped. ``write`` takes all of it at once."""
+    """Writes to some paths what each one's template says, stamped, and numbered for each path from `LAST_SEQ` on.
+
+    ``write`` takes all of it at once.
+    """
 
     def __init__(self, write: Callable[[bytes], object], marked: Iterable[tuple[str, bytes]]) -> None:
         self._write = write
         self._templates = {path: template(data) for path, data in marked}
-        self._numbers = count(_FIRST_SEQ)
+        self._numbers = {path: count(LAST_SEQ + 1) for path in self._templates}
 
     def __call__(self, paths: Sequence[str]) -> None:
         """One write for each path."""
@@ -56,7 +61,10 @@ class Writer:
         second = struct.pack(">I", int(time.time()))
         self._write(
             b"".join(
-                [templates[path] % {b"stamp": clock(), b"seq": next(numbers), b"second": second} for path in paths]
+                [
+                    templates[path] % {b"stamp": clock(), b"seq": next(numbers[path]), b"second": second}
+                    for path in paths
+                ]
             )
         )
 

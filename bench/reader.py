@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 CONNECT_SECONDS = 30
 READ_BYTES = 4096
 #: Streams that are being opened at once.
-OPENING = 32
+OPENING = 256
 #: After the last write, what has not come in by now is lost.
 GRACE_SECONDS = 3.0
 

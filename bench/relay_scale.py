@@ -14,7 +14,7 @@ all of them go before whatever else the machine does.
   send on loopback is in it, receiving included; Valkey, the writer and the readers are not.
 - memory: what the serving process has for itself (USS) with all viewers, less what it had when some had come and gone,
   divided by viewers. Socket buffers are the kernel's and not in it.
-- streams opened per second: a client with some dozen requests in hand, until each stream has had its first bytes.
+- streams opened per second: a client with 256 requests in hand, until each stream has had its first bytes.
 
 What `bench.vanishing` measures comes last. Not measured: networks, TLS, proxies, slow viewers.
 """

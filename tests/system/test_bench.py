@@ -87,7 +87,7 @@ def test_a_publication_carries_its_own_number_and_the_time_at_which_it_is_made()
     assert len(both) == 2 * len(marked)
     first, second = re.findall(rb"written at (\d+) ns", both)
     assert began <= int(first) <= int(second) <= time.monotonic_ns()
-    assert re.findall(rb'"seq": (\d+)', both) == [b"1000000", b"1000001"]
+    assert re.findall(rb'"seq": (\d+)', both) == [b"1000001", b"1000002"]
     assert both.count(b'"at": "100%"') == 2
 
 
