@@ -6,6 +6,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ingest_web import health, ingestions, metrics, pages, problems, services, streams, uploads
+from ingest_web.express import Express
 from ingest_web.services import Services
 from shared.config import Settings
 
@@ -15,10 +16,11 @@ def create_app(settings: Settings) -> Flask:
     app = Flask("ingest_web", static_folder="static", template_folder="templates")
     # The names of fields in answers are in the order of the documentation.
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    if settings.trusted_proxies:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0)  # type: ignore[method-assign]
     services.install(app, Services.from_settings(settings))
     problems.install(app)
     for module in (uploads, ingestions, streams, health, metrics, pages):
         app.register_blueprint(module.blueprint)
+    app.wsgi_app = Express(app)  # type: ignore[method-assign]
+    if settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0)  # type: ignore[method-assign]
     return app

@@ -65,7 +65,7 @@ class Cursor:
             self._note(event.document_id, event.is_final)
         if len(seqs) == 1:
             return event.frame
-        return sse.event_id(self.event_id.encode()) + event.body
+        return sse.with_id(self.event_id.encode(), event.frame)
 
     def rewind(self, event: Event) -> None:
         """Events of this number and later that were sent never happened: Redis has lost them. Want them anew."""

@@ -11,7 +11,10 @@ from shared.jobs import FINAL
 from shared.protocol import Seq
 
 #: The one kind of event.
-NAME = "progress"
+NAME = b"progress"
+
+#: ``2026-11-23T20:00:00.123Z``
+_AT_BYTES = 24
 
 _FINAL = frozenset(status.encode() for status in FINAL)
 
@@ -19,27 +22,22 @@ _FINAL = frozenset(status.encode() for status in FINAL)
 class Event:
     """One state of one document.
 
-    ``frame`` is the whole event for a stream of this document alone; ``body`` lacks the id, for streams of several. An
-    event that ``rewinds`` tells the truth after Redis has lost its last second: its number may be lower than what was
-    sent.
+    ``frame`` is the whole event for a stream of this document alone. An event that ``rewinds`` tells the truth after
+    Redis has lost its last second: its number may be lower than what was sent.
     """
 
-    __slots__ = ("_at", "_body_starts", "document_id", "frame", "is_final", "rewinds", "seq")
+    __slots__ = ("_at", "document_id", "frame", "is_final", "rewinds", "seq")
 
-    def __init__(
-        self, document_id: str, seq: Seq, is_final: bool, data: bytes, *, at: bytes = b"", rewinds: bool = False
-    ) -> None:
+    def __init__(self, document_id: str, seq: Seq, is_final: bool, data: bytes, at: bytes = b"") -> None:
         self.document_id = document_id
         self.seq = seq
         self.is_final = is_final
-        self.rewinds = rewinds
+        self.rewinds = False
         self._at = at
-        head = sse.event_id(b"%d" % seq)
-        self._body_starts = len(head)
-        self.frame = head + sse.body(NAME, data)
+        self.frame = sse.event(b"%d" % seq, NAME, data)
 
     @classmethod
-    def from_json(cls, data: bytes, *, rewinds: bool = False) -> Self:
+    def from_json(cls, data: bytes) -> Self:
         """The event that carries a state. Raises `ValueError` for anything else.
 
         A state's fields come in a fixed order, and a quotation mark inside of a string has a backslash before it, so
@@ -49,15 +47,14 @@ class Event:
         document_id, _, rest = rest.partition(b'"')
         status, _, rest = rest.partition(b',"status":"')[2].partition(b'"')
         seq, _, rest = rest.partition(b',"seq":')[2].partition(b',"at":"')
-        if start or not rest.endswith(b"}"):
+        if start or rest[-1:] != b"}":
             raise ValueError(f"not a state: {data!r:.200}")
-        at = rest.partition(b'"')[0]
-        return cls(document_id.decode(), int(seq), status in _FINAL, data, at=at, rewinds=rewinds)
+        return cls(document_id.decode(), int(seq), status in _FINAL, data, rest[:_AT_BYTES])
 
-    @property
-    def body(self) -> bytes:
-        """The frame without its id."""
-        return self.frame[self._body_starts :]
+    def as_rewind(self) -> Self:
+        """The same event, as one that `rewinds`."""
+        self.rewinds = True
+        return self
 
     @property
     def happened_at(self) -> datetime:

@@ -10,12 +10,10 @@ import os
 import socket
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, cast
-from wsgiref.types import StartResponse, WSGIEnvironment
+from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 import gevent
-from flask import Response
-from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from ingest_web import sse
 from ingest_web.cursor import Cursor
@@ -190,30 +188,6 @@ class SocketViewer(Viewer):
             received = b""
         if not received:
             self.close(Ending.LEFT)
-
-
-class HandedOver(Response):
-    """A response whose connection belongs to a `SocketViewer` as soon as the WSGI server asks for it."""
-
-    def __init__(self, viewer: SocketViewer) -> None:
-        super().__init__(headers=sse.HEADERS)
-        self._viewer = viewer
-
-    def __call__(self, environ: WSGIEnvironment, _start_response: StartResponse) -> Iterable[bytes]:
-        """Write the head and let gunicorn know that the socket is no longer its own."""
-        try:
-            self._viewer.attach(environ["gunicorn.socket"], self._head(environ))
-        except BaseException:
-            self._viewer.close(Ending.FAILED)
-            raise
-        return cast("Iterable[bytes]", ALREADY_HANDLED)
-
-    def _head(self, environ: WSGIEnvironment) -> bytes:
-        headers = self.get_wsgi_headers(environ)
-        headers.remove("Content-Length")
-        headers["Connection"] = "close"
-        lines = [f"HTTP/1.1 {self.status}", *(f"{name}: {value}" for name, value in headers)]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def _prepare(client: socket.socket, stall_seconds: float) -> None:

@@ -19,7 +19,6 @@ import itertools
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -54,6 +53,9 @@ TICK_SECONDS = 0.5
 SLICE_SECONDS = 0.002
 SLICE_VIEWERS = 16
 
+#: So many messages of Redis are looked at before those that they are for are sent them.
+SLICE_MESSAGES = 128
+
 #: An event that waited for so long in this process is skipped when a later one of its document waits, too.
 BEHIND_SECONDS = 0.25
 
@@ -81,8 +83,9 @@ class Hub:
         #: Who waits for a document to become live.
         self._arrivals: dict[str, list[Arrival]] = {}
         #: What is still to be sent to a topic's viewers, and since when.
-        self._outgoing: deque[tuple[Topic, Event, float]] = deque()
+        self._outgoing: list[tuple[Topic, Event, float]] = []
         self._relaying = False
+        self._slice = _Slice()
         self._readings = itertools.count(1)
         self._started = False
         self._draining = False
@@ -278,33 +281,34 @@ class Hub:
 
     def received(self, messages: list[Message]) -> None:
         """Redis has published events, or confirmed subscriptions."""
+        for first in range(0, len(messages), SLICE_MESSAGES):
+            self._take(messages[first : first + SLICE_MESSAGES])
+            self._relay()
+
+    def _take(self, messages: list[Message]) -> None:
         now = time.monotonic()
         with self._lock:
             for message in messages:
-                match message:
-                    case [b"message", bytes(channel), bytes(data)]:
-                        self._published(channel, data, now)
-                    case [b"subscribe", bytes(channel), _]:
-                        self._confirmed(channel)
-                    case _:
-                        pass  # the end of a subscription, or the answer to PING: being heard from was the point
-        self._relay()
+                # The end of a subscription and the answer to PING need nothing: being heard from was the point.
+                if message[0] == b"message":
+                    self._published(message[1], message[2], now)
+                elif message[0] == b"subscribe":
+                    self._confirmed(message[1])
 
     def _published(self, channel: bytes, data: bytes, now: float) -> None:
-        document_id = keys.document_id_of(channel.decode())
-        topic = self._topics.get(document_id)
+        topic = self._topics.get(keys.document_id_of(channel))
         if topic is None:
             return
-        event = _event_of(document_id, data)
+        event = _event_of(topic.document_id, data)
         if event is None:
-            log.warning("hub.foreign_message", document_id=document_id, size_bytes=len(data))
-            return
-        for news in topic.published(event, now):
-            self._outgoing.append((topic, news, now))
-        self._read_if_needed(topic)
+            log.warning("hub.foreign_message", document_id=topic.document_id, size_bytes=len(data))
+        elif topic.published(event, now):
+            self._outgoing.append((topic, event, now))
+        else:
+            self._read_if_needed(topic)
 
     def _confirmed(self, channel: bytes) -> None:
-        topic = self._topics.get(keys.document_id_of(channel.decode()))
+        topic = self._topics.get(keys.document_id_of(channel))
         if topic is not None:
             topic.confirmed = True
             self._read_if_needed(topic)
@@ -343,30 +347,32 @@ class Hub:
             if self._relaying:
                 return
             self._relaying = True
-        slice_ = _Slice()
-        while (outgoing := self._next_outgoing()) is not None:
-            topic, event, since = outgoing
-            if event is not topic.latest and not event.rewinds and slice_.began - since > BEHIND_SECONDS:
-                self.tally.conflated(len(topic.viewers))
-            else:
-                self._send(event, tuple(topic.viewers), slice_)
+        while batch := self._next_batch():
+            deliveries = 0
+            for topic, event, since in batch:
+                viewers = tuple(topic.viewers)
+                if event is not topic.latest and time.monotonic() - since > BEHIND_SECONDS and not event.rewinds:
+                    self.tally.conflated(len(viewers))
+                else:
+                    self._send(event, viewers)
+                    deliveries += len(viewers)
+            self.tally.delivered(batch[0][1], deliveries)
+            self._slice.step()
 
-    def _next_outgoing(self) -> tuple[Topic, Event, float] | None:
+    def _next_batch(self) -> list[tuple[Topic, Event, float]]:
         with self._lock:
-            if self._outgoing:
-                return self._outgoing.popleft()
-            self._relaying = False
-            return None
+            batch, self._outgoing = self._outgoing, []
+            self._relaying = bool(batch)
+            return batch
 
-    def _send(self, event: Event, viewers: tuple[Viewer, ...], slice_: _Slice) -> None:
+    def _send(self, event: Event, viewers: Iterable[Viewer]) -> None:
         for viewer in viewers:
             try:
                 viewer.offer(event)
             except Exception:  # a fault of ours with one viewer must not take the event from the others
                 log.exception("hub.viewer_failed", document_id=event.document_id, seq=event.seq)
                 viewer.close(Ending.FAILED)
-            slice_.step()
-        self.tally.delivered(event, len(viewers))
+            self._slice.step()
 
     # -- what nobody tells ---------------------------------------------------------------------------------------------
 
@@ -397,9 +403,12 @@ class Hub:
         """The watchdog: doubt what was silent for too long, and read whatever is unread."""
         silent_since = time.monotonic() - self._watchdog_seconds
         with self._lock:
+            # Thousands that fell silent together are read one share after the other.
+            share = 2 + int(2 * len(self._topics) * TICK_SECONDS / self._watchdog_seconds)
+            silent = (topic for topic in self._topics.values() if topic.live and topic.heard_at < silent_since)
+            for topic in itertools.islice(silent, share):
+                topic.doubt()
             for topic in self._topics.values():
-                if topic.live and topic.heard_at < silent_since:
-                    topic.doubt()
                 self._read_if_needed(topic)
 
     def _beat(self) -> None:

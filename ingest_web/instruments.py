@@ -39,7 +39,7 @@ class Instruments:
         self._deliveries = self._counter("ingest_deliveries", "Events, times the viewers that each was for")
         self._lag = _WeightedHistogram(
             "ingest_delivery_lag_seconds",
-            "From the worker's write to the last viewer's socket; the clocks of both are in it",
+            "From the worker's write to the last viewer's socket, at most; the clocks of both are in it",
             buckets=LAG_SECONDS,
             registry=self._registry,
         )

@@ -28,9 +28,14 @@ def problem(status: int, code: str, title: str, detail: str | None = None, **ext
 
 def install(app: Flask) -> None:
     """Have every error of an app answered in this form."""
-    app.register_error_handler(IngestError, _answer_ours)
-    app.register_error_handler(HTTPException, _answer_http)
-    app.register_error_handler(Exception, _answer_unexpected)
+    app.register_error_handler(Exception, answer)
+
+
+def answer(error: Exception) -> Response:
+    """What a client is told of an error."""
+    if isinstance(error, IngestError):
+        return _answer_ours(error)
+    return _answer_http(error) if isinstance(error, HTTPException) else _answer_unexpected(error)
 
 
 def _answer_ours(error: IngestError) -> Response:

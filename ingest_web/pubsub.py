@@ -8,23 +8,22 @@ another sends.
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import hiredis
 import redis
 from redis.connection import AbstractConnection
 
-#: Messages are small; one read takes many.
+#: Messages are small; one read takes many, but not so many that nobody else has a turn for long.
 READ_BYTES = 64 * 1024
-
-#: Reads in one go, while there is more.
-MOST_READS = 32
 
 _INCOMPLETE = object()
 
 #: ``[b"message", channel, data]``, ``[b"subscribe", channel, count]``, or ``[b"pong", b""]``; ``b"PONG"`` while nothing
 #: is subscribed to.
-Message = list[bytes | int | None] | bytes
+Message = Sequence[Any]
 
 
 class PubSub:
@@ -48,9 +47,7 @@ class PubSub:
 
     def receive(self) -> list[Message]:
         """Wait for messages, and take all that have arrived whole: none, when the patience is over."""
-        for _ in range(MOST_READS):
-            if self._read() < READ_BYTES:
-                break
+        self._read()
         messages = []
         while (message := self._reader.gets()) is not _INCOMPLETE:
             if isinstance(message, Exception):
@@ -67,14 +64,13 @@ class PubSub:
         """Let go of the connection."""
         self._connection.disconnect()  # type: ignore[no-untyped-call]
 
-    def _read(self) -> int:
+    def _read(self) -> None:
         try:
             count = self._socket.recv_into(self._buffer)
         except TimeoutError:
-            return 0
+            return
         except OSError as error:
             raise redis.ConnectionError(f"reading from Redis: {error}") from error
         if not count:
             raise redis.ConnectionError("Redis closed the connection")
         self._reader.feed(self._buffer, 0, count)  # type: ignore[arg-type] # it takes any buffer
-        return count

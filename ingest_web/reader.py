@@ -21,8 +21,8 @@ Histories = Callable[[Iterable[Ask]], Mapping[Ask, History]]
 #: Is given what was asked for; None when Redis could not be read.
 Answer = Callable[[History | None], None]
 
-#: Documents in one round trip.
-BATCH = 500
+#: Documents in one round trip. Making sense of the answer holds the event loop for some 50 us each.
+BATCH = 48
 
 
 class Reader:

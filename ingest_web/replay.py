@@ -32,7 +32,7 @@ def catch_up(history: History, seen: Seq) -> list[Event]:
     if seen == 0:
         return [state]
     if state.seq < seen:
-        return [Event.from_json(_state_of(history), rewinds=True)]
+        return [state.as_rewind()]
     if state.seq == seen:
         return []
     seqs = [seq for seq, _ in history.events]

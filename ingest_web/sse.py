@@ -25,13 +25,13 @@ def retry(milliseconds: int) -> bytes:
     return b"retry: %d\n\n" % milliseconds
 
 
-def event_id(value: bytes) -> bytes:
-    """The line that a client remembers as its Last-Event-ID. It goes before the event's `body`."""
-    return b"id: %b\n" % value
-
-
-def body(name: str, data: bytes) -> bytes:
-    """An event's name and data, to its end. ``data`` must be one line. Raises `ValueError` when it is not."""
+def event(event_id: bytes, name: bytes, data: bytes) -> bytes:
+    """A whole event. ``data`` must be one line. Raises `ValueError` when it is not."""
     if b"\n" in data or b"\r" in data:
         raise ValueError("the data of an event is one line here")
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (event_id, name, data)
+
+
+def with_id(event_id: bytes, frame: bytes) -> bytes:
+    """The same `event` under another id: the line that a client remembers as its Last-Event-ID."""
+    return b"id: %b\n%b" % (event_id, frame.partition(b"\n")[2])

@@ -45,7 +45,7 @@ class Counts:
 
     #: Events times viewers that they were offered to.
     deliveries: int = 0
-    #: Deliveries by lag: one count for each of `LAG_SECONDS`.
+    #: Deliveries by lag, of those sent together that of the oldest: one count for each of `LAG_SECONDS`.
     lags: list[int] = field(default_factory=lambda: [0] * len(LAG_SECONDS))
     #: The sum of these lags.
     lag_seconds: float = 0.0
@@ -76,16 +76,16 @@ class Tally:
         counts, self.counts = self.counts, Counts()
         return counts
 
-    def delivered(self, event: Event, viewers: int) -> None:
-        """An event has just been written to, or put aside for, the last of so many viewers."""
+    def delivered(self, oldest: Event, deliveries: int) -> None:
+        """So many deliveries were just made, or put aside, of events none of which is older than this one."""
         counts = self.counts
-        counts.deliveries += viewers
+        counts.deliveries += deliveries
         try:
-            lag_seconds = max(0.0, (datetime.now(UTC) - event.happened_at).total_seconds())
+            lag_seconds = max(0.0, (datetime.now(UTC) - oldest.happened_at).total_seconds())
         except ValueError:
             return  # a state that does not say when it was written has no lag
-        counts.lags[bisect_left(LAG_SECONDS, lag_seconds)] += viewers
-        counts.lag_seconds += lag_seconds * viewers
+        counts.lags[bisect_left(LAG_SECONDS, lag_seconds)] += deliveries
+        counts.lag_seconds += lag_seconds * deliveries
 
     def conflated(self, deliveries: int) -> None:
         """So many deliveries were left out."""

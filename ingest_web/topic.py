@@ -59,22 +59,23 @@ class Topic:
         is_first, self.asked = not self.asked, True
         return is_first
 
-    def published(self, event: Event, now: float) -> list[Event]:
-        """What viewers are to be sent when Redis has published an event: just that, unless there is a doubt.
+    def published(self, event: Event, now: float) -> bool:
+        """Redis has published an event: whether viewers are to be sent it now.
 
         One that was read before it was heard is no news, and no sign of life either: were its number low because Redis
         has lost events, only the silence would tell.
         """
-        if self.live and self.latest is not None:
-            if event.seq < self.latest.seq or event.frame == self.latest.frame:
-                return []
-            if event.seq == self.latest.seq + 1:
+        latest = self.latest
+        if self.live and latest is not None:
+            if event.seq == latest.seq + 1:
                 self.latest = event
                 self.heard_at = now
-                return [event]
+                return True
+            if event.seq < latest.seq or event.frame == latest.frame:
+                return False
             self.doubt()
         self._hold(event)
-        return []
+        return False
 
     def read(self, history: History, now: float) -> list[Event]:
         """What viewers are to be sent when the document has been read: what was missed, then what was held back.
@@ -89,18 +90,14 @@ class Topic:
         self.latest = missed[-1] if missed else self.latest
         self.live = True
         held, self._held = self._held, []
-        for event in held:
-            if self.live and self.latest is not None and event.seq > self.latest.seq:
-                events += self.published(event, now)
-        return events
+        return events + [event for event in held if self.live and self.published(event, now)]
 
     def _another(self, history: History) -> list[Event]:
         """The state as a rewind, when it has the number of the latest event and is not it: Redis lost that one."""
         state = newest(history)
         if self.latest is None or state.frame == self.latest.frame:
             return []
-        state.rewinds = True
-        return [state]
+        return [state.as_rewind()]
 
     def doubt(self) -> None:
         """Something may have been missed."""

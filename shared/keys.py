@@ -8,6 +8,9 @@ from __future__ import annotations
 
 PREFIX = "ingest:"
 
+#: Where the id stands in the name of a document's state or channel.
+_ID = slice(len(PREFIX) + 1, -1)
+
 #: Sorted set of all document ids, all with score 0; ids sort by time of creation.
 INDEX = f"{PREFIX}index"
 
@@ -83,8 +86,6 @@ def result(fingerprint: str) -> str:
     return f"{PREFIX}result:{fingerprint}"
 
 
-def document_id_of(channel_name: str) -> str:
-    """The inverse of `channel`. Raises `ValueError` for a name that is none."""
-    if not (channel_name.startswith(f"{PREFIX}{{") and channel_name.endswith("}")):
-        raise ValueError(f"not a document's channel: {channel_name!r}")
-    return channel_name[len(PREFIX) + 1 : -1]
+def document_id_of(channel_name: bytes) -> str:
+    """The inverse of `channel`, for a name that it gave."""
+    return channel_name[_ID].decode()

@@ -101,7 +101,7 @@ def node_of_the_viewer(stack: Stack) -> WebNode:
 def watched(stack: Stack) -> list[str]:
     """The documents that some node is subscribed to."""
     with stack.redis() as redis:
-        return [keys.document_id_of(channel.decode()) for channel in redis.pubsub_channels()]
+        return [keys.document_id_of(channel) for channel in redis.pubsub_channels()]
 
 
 def nodes_watching(stack: Stack, document_id: str) -> int:

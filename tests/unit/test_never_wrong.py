@@ -208,8 +208,8 @@ class Node:
             return
         if isinstance(heard, str):
             topic.confirmed = True
-        else:
-            self.outgoing += [(topic, event) for event in topic.published(heard, NOW)]
+        elif topic.published(heard, NOW):
+            self.outgoing.append((topic, heard))
         self.read_if_needed(topic)
 
     def read_if_needed(self, topic: Topic) -> None:

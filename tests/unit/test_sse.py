@@ -21,7 +21,7 @@ def test_a_frame_has_these_bytes():
     event = Event.from_json(b'{"id":"a","status":"PARSING","seq":17,"at":"2026-11-24T20:00:00.123Z"}')
     data = b'data: {"id":"a","status":"PARSING","seq":17,"at":"2026-11-24T20:00:00.123Z"}'
     assert event.frame == b"id: 17\nevent: progress\n" + data + b"\n\n"
-    assert event.body == b"event: progress\n" + data + b"\n\n"
+    assert sse.with_id(b"4.17", event.frame) == b"id: 4.17\nevent: progress\n" + data + b"\n\n"
     assert event.happened_at.isoformat() == "2026-11-24T20:00:00.123000+00:00"
 
 
@@ -53,7 +53,7 @@ def test_data_that_would_break_the_frame_is_refused():
     """A line end in the data can't smuggle in another event."""
     for data in (b"a\nid: 9", b"a\rid: 9"):
         with pytest.raises(ValueError, match="one line"):
-            sse.body("progress", data)
+            sse.event(b"1", b"progress", data)
 
 
 def test_a_final_state_makes_a_final_event():

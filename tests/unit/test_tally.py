@@ -31,7 +31,7 @@ def shown(instruments: Instruments) -> dict[str, float]:
 def test_a_delivery_is_counted_with_its_lag():
     """As often as it had viewers, in the bucket of the time since it was written."""
     tally = Tally()
-    tally.delivered(event(seconds_ago=0.3), viewers=7)
+    tally.delivered(event(seconds_ago=0.3), deliveries=7)
     counts = tally.taken()
     assert counts.deliveries == 7
     assert counts.lags[LAG_SECONDS.index(0.5)] == 7
@@ -42,14 +42,14 @@ def test_a_delivery_is_counted_with_its_lag():
 def test_clocks_that_disagree_make_no_negative_lag():
     """A worker whose clock is ahead is not faster than light."""
     tally = Tally()
-    tally.delivered(event(seconds_ago=-5), viewers=1)
+    tally.delivered(event(seconds_ago=-5), deliveries=1)
     assert tally.taken().lag_seconds == 0
 
 
 def test_an_event_that_does_not_say_when_it_was_written_has_no_lag():
     """It is delivered all the same."""
     tally = Tally()
-    tally.delivered(Event("a", 1, is_final=False, data=b"{}"), viewers=1)
+    tally.delivered(Event("a", 1, is_final=False, data=b"{}"), deliveries=1)
     counts = tally.taken()
     assert (counts.deliveries, sum(counts.lags)) == (1, 0)
 
@@ -75,7 +75,7 @@ def test_prometheus_is_shown_all_of_it():
     """Each number has a name and stays when others are added."""
     instruments, tally = Instruments(), Tally()
     for _ in range(2):
-        tally.delivered(event(seconds_ago=0.3), viewers=7)
+        tally.delivered(event(seconds_ago=0.3), deliveries=7)
         tally.conflated(2)
         tally.healed(1)
         tally.joined(Joining.RESET)
