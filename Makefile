@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check lint format lock clean help chaos faults deploy-drain bench-parse bench-memory bench-latency bench-relay
+.PHONY: run test check lint format lock clean help chaos faults deploy-drain bench-parse bench-memory bench-latency bench-relay bench-loop
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ bench-latency: $(VENV)/.dev ## from a worker's write to 1,000 viewers, beside a 
 
 bench-relay: $(VENV)/.bench ## the relay at its limits, beside nchan, flask-sse, sse-starlette and the floor; QUICK=1 takes a minute
 	@$(BIN)/python -m bench.relay_scale $(if $(QUICK),--quick,--out bench/results)
+
+bench-loop: $(VENV)/.dev ## how long a web process's event loop is held: 10,000 viewers, a gigabyte, a long result
+	@$(BIN)/python -m bench.loop_hold
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
 

@@ -17,9 +17,10 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -63,11 +64,19 @@ class Site:
     """Where one contender runs: a folder, a Valkey, and the documents that its viewers watch."""
 
     def __init__(
-        self, folder: Path, documents: int, *, host: str = "127.0.0.1", heartbeat_seconds: float = NEVER_SECONDS
+        self,
+        folder: Path,
+        documents: int,
+        *,
+        host: str = "127.0.0.1",
+        heartbeat_seconds: float = NEVER_SECONDS,
+        own_settings: Mapping[str, str] | None = None,
     ):
+        """``own_settings`` are those of the service that are not the usual ones."""
         self.folder = folder
         self.host = host
         self.heartbeat_seconds = heartbeat_seconds
+        self.own_settings = own_settings or {}
         self.names = [_new_name() for _ in range(documents)]
         folder.mkdir(parents=True)
         self.valkey = ValkeyServer(
@@ -91,7 +100,7 @@ class Site:
     def create_documents(self, names: Sequence[str]) -> None:
         """Each is there, with as many events behind it as a `Writer` believes."""
         options = Options(chunk_size=1000, chunk_overlap=100)
-        with self._store() as store, redis.Redis.from_url(self.redis_url, client_name=OURS) as client:
+        with closing(self.open_store()) as store, redis.Redis.from_url(self.redis_url, client_name=OURS) as client:
             for name in names:
                 store.create(name, Source("a.pdf", "application/pdf", 1, "", "", options))
                 client.hset(keys.state(name), "seq", LAST_SEQ)
@@ -100,17 +109,20 @@ class Site:
         """One write, to a document that nobody watches, tells what is published."""
         name = _new_name()
         self.create_documents([name])
-        with self._store() as store:
+        with closing(self.open_store()) as store:
             stage = Stage(57, 500, "pages")
             self._state = store.record(
                 name, 1, Status.PARSING, stage=stage, progress=10.3, eta_seconds=21.5, message=MARKED_MESSAGE
             )
 
-    def _store(self) -> AbstractContextManager[Store]:
-        settings = Settings.from_environment(
-            {"INGEST_VAR": str(self.folder / "var"), "INGEST_REDIS_URL": self.redis_url}
-        )
-        return closing(Store(connections.patient_client(settings), settings))
+    @property
+    def settings(self) -> Settings:
+        """Where the service keeps everything."""
+        return Settings.from_environment({"INGEST_VAR": str(self.folder / "var"), "INGEST_REDIS_URL": self.redis_url})
+
+    def open_store(self) -> Store:
+        """The record; whoever opens it closes it."""
+        return Store(connections.patient_client(self.settings), self.settings)
 
     def environment(self) -> dict[str, str]:
         """For the service, and for peers."""
@@ -123,6 +135,7 @@ class Site:
             "BENCH_REDIS_URL": self.redis_url,
             "BENCH_PING_SECONDS": str(int(self.heartbeat_seconds)),
             "PYTHONUNBUFFERED": "1",
+            **self.own_settings,
         }
 
 
@@ -200,7 +213,7 @@ def contenders() -> list[Contender]:
     own = Contender(STARLETTE_OWN, _starlette, "/own/{name}", files_per_viewer=2, missing=_module("sse_starlette"))
     floor = _compiled_floor() if shutil.which("cc") else _python_floor()
     return [
-        Contender(SERVICE, _service, message=lambda name, state: publish_command(keys.channel(name).encode(), state)),
+        service(),
         Contender(NCHAN, _nchan, message=_nchan_message, missing=_nchan_missing()),
         Contender(
             FLASK_SSE,
@@ -217,6 +230,15 @@ def contenders() -> list[Contender]:
     ]
 
 
+def service(app: str = "ingest_web.wsgi:app") -> Contender:
+    """Our web node, which serves the application of that name."""
+    return Contender(
+        SERVICE,
+        partial(_service, app),
+        message=lambda name, state: publish_command(keys.channel(name).encode(), state),
+    )
+
+
 def _module(name: str) -> str:
     return "" if importlib.util.find_spec(name) else "not installed: pip install -r requirements/bench.txt"
 
@@ -226,9 +248,9 @@ def _gunicorn(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def _service(site: Site) -> Iterator[Served]:
+def _service(app: str, site: Site) -> Iterator[Served]:
     site.create_documents(site.names)
-    with _served(site, _gunicorn("-c", "python:ingest_web.gunicorn_conf", "ingest_web.wsgi:app")) as served:
+    with _served(site, _gunicorn("-c", "python:ingest_web.gunicorn_conf", app)) as served:
         yield replace(served, pid=child_of(served.pid))
 
 

@@ -24,6 +24,7 @@ from functools import partial
 
 import structlog
 
+from ingest_web import turns
 from ingest_web.arrival import Arrival
 from ingest_web.cursor import Cursor
 from ingest_web.events import Event
@@ -433,7 +434,7 @@ class _Slice:
     def step(self) -> None:
         self._steps += 1
         if self._steps % SLICE_VIEWERS == 0 and time.monotonic() - self.began > SLICE_SECONDS:
-            time.sleep(0)
+            turns.give_way()
             self.began = time.monotonic()
 
 

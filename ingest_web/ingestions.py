@@ -9,6 +9,7 @@ from contextlib import suppress
 from flask import Blueprint, Response, request
 
 from ingest_web import dispatch, ids, partial, services
+from ingest_web.turns import Turn
 from shared.documents import to_json_lines
 from shared.errors import InvalidOption, NotReady, NotRetryable, OutOfOrder, Refused
 from shared.jobs import Status
@@ -107,9 +108,11 @@ PACKET_BYTES = 64 * 1024
 def _packed(lines: Iterator[bytes]) -> Iterator[bytes]:
     packet: list[bytes] = []
     size = 0
+    turn = Turn()
     for line in lines:
         packet.append(line)
         size += len(line)
+        turn.step()
         if size >= PACKET_BYTES:
             yield b"".join(packet)
             packet, size = [], 0

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCol
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ingest_web import services
+from ingest_web import services, turns
 from ingest_web.services import Services
 from shared.errors import StoreUnavailable
 
@@ -47,11 +47,17 @@ def metrics() -> Response:
     200 also without Redis: it says so.
     """
     current = services.current()
+    work = CollectorRegistry()
+    work.register(_Work(current))
+    shown = turns.aside(_of_process) + generate_latest(work) + generate_latest(current.instruments.registry)
+    return Response(shown, content_type=CONTENT_TYPE_LATEST)
+
+
+def _of_process() -> bytes:
+    # It counts open files one by one: with 10,000 streams that takes 10 ms.
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(_Work(current))
-    shown = generate_latest(registry) + generate_latest(current.instruments.registry)
-    return Response(shown, content_type=CONTENT_TYPE_LATEST)
+    return generate_latest(registry)
 
 
 def _queues(current: Services) -> dict[str, float]:

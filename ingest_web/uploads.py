@@ -17,6 +17,7 @@ from flask import Blueprint, Response, jsonify, request, url_for
 
 from ingest_web import dispatch, forms, ids, media, services
 from ingest_web.forms import FileBegins, Option, Piece
+from ingest_web.turns import Turn
 from shared.errors import EmptyFile, InvalidOption, StoreUnavailable, TooLarge, UnsupportedMediaType
 from shared.jobs import Status
 from shared.media import MediaType
@@ -103,6 +104,7 @@ def _earlier(source: Source, terms: Terms) -> State | None:
 
 def _receive(received: Received, boundary: str, file: IO[bytes]) -> None:
     most_bytes = services.current().settings.max_upload_bytes
+    turn = Turn()
     for part in forms.read(request.stream, boundary):
         match part:
             case FileBegins(filename=filename):
@@ -118,6 +120,7 @@ def _receive(received: Received, boundary: str, file: IO[bytes]) -> None:
                 _look_at(received, data)
                 received.digest.update(data)
                 file.write(data)
+                turn.step()
     if not received.size_bytes:
         raise EmptyFile("The file has no bytes.")
     _judge(received)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -30,6 +30,9 @@ Ask = tuple[str, Seq | None]
 
 #: The keys of a finished document outlive its retention by so much, so that its files and rows are removed first.
 EXPIRY_MARGIN_SECONDS = 24 * 3600
+
+#: States of a list that are read in one round trip.
+BATCH = 100
 
 _REFUSALS: dict[bytes, type[Refused]] = {
     b"stale_attempt": StaleAttempt,
@@ -281,14 +284,23 @@ class Store:
         bound = f"({before}" if before else "+"
         with translated():
             names = cast("list[bytes]", self._redis.zrevrangebylex(keys.INDEX, bound, "-", start=0, num=limit))
-            with self._redis.pipeline(transaction=False) as pipe:
-                for name in names:
-                    pipe.hgetall(keys.state(name.decode()))
-                stored = pipe.execute()
-            gone = [name for name, state in zip(names, stored, strict=True) if not state]
+            states = dict(self._states(names))
+            gone = [name for name, state in states.items() if state is None]
             if gone:
                 self._redis.zrem(keys.INDEX, *gone)
-        return [json_of_hash(state) for state in stored if state]
+        return [state for state in states.values() if state is not None]
+
+    def _states(self, names: Sequence[bytes]) -> Iterator[tuple[bytes, bytes | None]]:
+        """Each name and its state, of which some are made out at a time: a web process has others to serve as well."""
+        for first in range(0, len(names), BATCH):
+            batch = names[first : first + BATCH]
+            with self._redis.pipeline(transaction=False) as pipe:
+                for name in batch:
+                    pipe.hgetall(keys.state(name.decode()))
+                stored = pipe.execute()
+            yield from (
+                (name, json_of_hash(state) if state else None) for name, state in zip(batch, stored, strict=True)
+            )
 
     def _hash(self, key: str) -> dict[bytes, bytes]:
         with translated():
