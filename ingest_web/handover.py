@@ -30,9 +30,10 @@ SEND_BUFFER_BYTES = 16 * 1024
 #: What waits is written in pieces of about this size.
 PIECE_BYTES = 16 * 1024
 
-#: The kernel asks an idle connection after so much of the stall time, and again after so much.
-KEEPALIVE_IDLE = 2 / 3
-KEEPALIVE_INTERVAL = 1 / 3
+#: The kernel asks an idle connection after so much of the stall time, and again after so much. It ends one when the
+#: stall time is over and any of its questions is unanswered, so there must be room for several: packets get lost.
+KEEPALIVE_IDLE = 1 / 2
+KEEPALIVE_INTERVAL = 1 / 6
 
 _READ = 1
 _WRITE = 2
@@ -206,7 +207,7 @@ def _tcp_options(stall_seconds: float) -> tuple[tuple[int, int], ...]:
         "TCP_NODELAY": 1,
         "TCP_KEEPIDLE": max(1, round(stall_seconds * KEEPALIVE_IDLE)),
         "TCP_KEEPINTVL": max(1, round(stall_seconds * KEEPALIVE_INTERVAL)),
-        "TCP_KEEPCNT": 2,
+        "TCP_KEEPCNT": round((1 - KEEPALIVE_IDLE) / KEEPALIVE_INTERVAL),
         # How long anything may stay unacknowledged, or the client's window shut. It counts for keepalive, too.
         "TCP_USER_TIMEOUT": max(1, round(stall_seconds * 1000)),
     }

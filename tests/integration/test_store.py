@@ -206,6 +206,7 @@ def test_the_history_is_capped(client, settings):
 
 def test_writers_at_the_same_time_make_one_row_of_numbers(settings, client):
     """However many write at once, events are numbered without holes and the bar never falls."""
+    settings = settings.model_copy(update={"history_events": 1000})  # all of them shall be there to be looked at
     Store(client, settings).create("d", SOURCE)
 
     def write(worker: int) -> None:

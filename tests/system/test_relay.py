@@ -199,7 +199,7 @@ def test_the_metrics_are_those_of_all_processes_of_a_node(watch, tmp_path):
         finish(store, document)
         for wire in wires:
             wire.to_the_end()
-        wait_until(lambda: figures(node)["ingest_streams_closed_total[finished]"] == 30)
+        wait_until(lambda: figures(node).get("ingest_streams_closed_total[finished]") == 30)
         shown = figures(node)
         assert shown["ingest_deliveries_total"] == shown["ingest_delivery_lag_seconds_count"] == 30
         assert shown["ingest_joins_total[snapshot]"] == 30
