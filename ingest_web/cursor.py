@@ -53,13 +53,11 @@ class Cursor:
         """The last event of a document that was sent; 0 for none."""
         return self._seqs[document_id]
 
-    def wants(self, event: Event) -> bool:
-        """Whether the event is news."""
-        return event.seq > self._seqs[event.document_id]
-
     def frame(self, event: Event) -> bytes:
-        """The event as this viewer must get it; notes it as sent."""
+        """The event as this viewer must get it, noted as sent; empty when it is no news."""
         seqs = self._seqs
+        if event.seq <= seqs[event.document_id]:
+            return b""
         seqs[event.document_id] = event.seq
         if event.is_final or self._final:  # this runs for every delivery, and hardly ever has anything to note
             self._note(event.document_id, event.is_final)

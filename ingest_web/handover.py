@@ -18,7 +18,7 @@ import gevent
 from ingest_web import sse
 from ingest_web.cursor import Cursor
 from ingest_web.events import Event
-from ingest_web.viewer import Ending, Viewer
+from ingest_web.viewer import BEATS, Ending, Viewer
 
 #: What a client sends on a stream's connection is thrown away, so much at a time.
 DISCARD_BYTES = 4096
@@ -59,8 +59,9 @@ class SocketViewer(Viewer):
     resumes by its Last-Event-ID. The kernel closes one that is gone without a word, idle or not, after about as long.
     """
 
-    __slots__ = ("_ending", "_fd", "_reading", "_retry_ms", "_stall", "_stall_seconds", "_tail",
-                 "_writing")  # fmt: skip
+    __slots__ = (
+        "_ending", "_fd", "_reading", "_retry_ms", "_silences", "_stall", "_stall_seconds", "_tail", "_writing",
+    )  # fmt: skip
 
     def __init__(self, cursor: Cursor, retry_ms: int, stall_seconds: float) -> None:
         super().__init__(cursor)
@@ -68,6 +69,8 @@ class SocketViewer(Viewer):
         self._stall_seconds = stall_seconds
         self._fd = -1
         self._tail = b""
+        #: Beats since something was written.
+        self._silences = 0
         #: Why the stream is over once the tail is out; None while it goes on.
         self._ending: Ending | None = None
         self._reading: Any = None
@@ -95,16 +98,17 @@ class SocketViewer(Viewer):
         self.outbox.open(missed)
 
     def offer(self, event: Event) -> None:
-        if self._fd < 0 or self._tail or not self.outbox.live:
-            self.outbox.put(event)
-        elif self.outbox.passes(event) and self._ending is None:
-            frame = self.cursor.frame(event)
-            if self.cursor.finished:
+        outbox = self.outbox
+        if self._fd < 0 or self._tail or not outbox.live:
+            outbox.put(event)
+        elif self._ending is None and (frame := outbox.frame(event)):
+            if outbox.cursor.finished:
                 self._ending = Ending.FINISHED
             self._write(frame)
 
     def beat(self) -> None:
-        if self._fd >= 0 and not self._tail:
+        self._silences += 1
+        if self._silences >= BEATS and self._fd >= 0 and not self._tail:
             self._write(sse.HEARTBEAT)
 
     def dismiss(self, retry_ms: int) -> None:
@@ -141,6 +145,7 @@ class SocketViewer(Viewer):
     def _write(self, data: bytes) -> None:
         if self.closed:
             return
+        self._silences = 0
         try:
             written = os.write(self._fd, data)
         except BlockingIOError:

@@ -24,7 +24,6 @@ from functools import partial
 
 import structlog
 
-from ingest_web import turns
 from ingest_web.arrival import Arrival
 from ingest_web.cursor import Cursor
 from ingest_web.events import Event
@@ -34,8 +33,8 @@ from ingest_web.replay import catch_up, newest
 from ingest_web.subscriber import Connect, Subscriber
 from ingest_web.tally import Joining, Tally
 from ingest_web.topic import Topic
-from ingest_web.viewer import Ending, Viewer
-from shared import keys
+from ingest_web.turns import Turn
+from ingest_web.viewer import BEATS, Ending, Viewer
 from shared.errors import StoreUnavailable
 from shared.store import Ask, History
 
@@ -50,9 +49,11 @@ JOIN_SECONDS = 5.0
 #: How often the hub looks after what nobody tells it.
 TICK_SECONDS = 0.5
 
-#: The loop is given to others when one has had it for so long, looked at after so many viewers.
-SLICE_SECONDS = 0.002
+#: Whether the loop is due to others is looked at after so many viewers.
 SLICE_VIEWERS = 16
+
+#: A message, or the beginning or end of a subscription; the answer to PING is shorter.
+MESSAGE_PARTS = 3
 
 #: So many messages of Redis are looked at before those that they are for are sent them.
 SLICE_MESSAGES = 128
@@ -78,6 +79,8 @@ class Hub:
         self._watchdog_seconds = watchdog_seconds
         self._lock = threading.Lock()
         self._topics: dict[str, Topic] = {}
+        #: The same, by the name of their channel as it stands in a message.
+        self._channels: dict[bytes, Topic] = {}
         self._viewers: set[Viewer] = set()
         #: Documents whose last viewer has gone, and when; the longest ago first.
         self._emptied_at: dict[str, float] = {}
@@ -86,7 +89,7 @@ class Hub:
         #: What is still to be sent to a topic's viewers, and since when.
         self._outgoing: list[tuple[Topic, Event, float]] = []
         self._relaying = False
-        self._slice = _Slice()
+        self._turn = Turn()
         self._readings = itertools.count(1)
         self._started = False
         self._draining = False
@@ -182,7 +185,7 @@ class Hub:
             for topic in waiting:
                 self._arrivals.setdefault(topic.document_id, []).append(arrival)
                 self._read_if_needed(topic)
-            new = [keys.channel(topic.document_id) for topic in waiting if topic.claim()]
+            new = [topic.channel for topic in waiting if topic.claim()]
         self._subscriber.subscribe(new)
         try:
             arrival.wait(JOIN_SECONDS)
@@ -194,6 +197,7 @@ class Hub:
         topic = self._topics.get(document_id)
         if topic is None:
             topic = self._topics[document_id] = Topic(document_id, time.monotonic())
+            self._channels[topic.channel.encode()] = topic
         topic.viewers.add(viewer)
         self._emptied_at.pop(document_id, None)
         return topic
@@ -270,7 +274,7 @@ class Hub:
             self.is_connected = True
             for topic in self._topics.values():
                 topic.asked = True
-            return [keys.channel(document_id) for document_id in self._topics]
+            return [topic.channel for topic in self._topics.values()]
 
     def lost(self) -> None:
         """The connection is gone: whatever is published from now on will be missed."""
@@ -291,27 +295,24 @@ class Hub:
         with self._lock:
             for message in messages:
                 # The end of a subscription and the answer to PING need nothing: being heard from was the point.
+                topic = self._channels.get(message[1]) if len(message) == MESSAGE_PARTS else None
+                if topic is None:
+                    continue
                 if message[0] == b"message":
-                    self._published(message[1], message[2], now)
+                    self._published(topic, message[2], now)
                 elif message[0] == b"subscribe":
-                    self._confirmed(message[1])
+                    topic.confirmed = True
+                    self._read_if_needed(topic)
 
-    def _published(self, channel: bytes, data: bytes, now: float) -> None:
-        topic = self._topics.get(keys.document_id_of(channel))
-        if topic is None:
-            return
-        event = _event_of(topic.document_id, data)
-        if event is None:
+    def _published(self, topic: Topic, data: bytes, now: float) -> None:
+        try:
+            event = Event.of(topic.document_id, topic.opening, data)
+        except ValueError:
             log.warning("hub.foreign_message", document_id=topic.document_id, size_bytes=len(data))
-        elif topic.published(event, now):
+            return
+        if topic.published(event, now):
             self._outgoing.append((topic, event, now))
         else:
-            self._read_if_needed(topic)
-
-    def _confirmed(self, channel: bytes) -> None:
-        topic = self._topics.get(keys.document_id_of(channel))
-        if topic is not None:
-            topic.confirmed = True
             self._read_if_needed(topic)
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -358,7 +359,6 @@ class Hub:
                     self._send(event, viewers)
                     deliveries += len(viewers)
             self.tally.delivered(batch[0][1], deliveries)
-            self._slice.step()
 
     def _next_batch(self) -> list[tuple[Topic, Event, float]]:
         with self._lock:
@@ -366,14 +366,15 @@ class Hub:
             self._relaying = bool(batch)
             return batch
 
-    def _send(self, event: Event, viewers: Iterable[Viewer]) -> None:
-        for viewer in viewers:
-            try:
-                viewer.offer(event)
-            except Exception:  # a fault of ours with one viewer must not take the event from the others
-                log.exception("hub.viewer_failed", document_id=event.document_id, seq=event.seq)
-                viewer.close(Ending.FAILED)
-            self._slice.step()
+    def _send(self, event: Event, viewers: tuple[Viewer, ...]) -> None:
+        for first in range(0, len(viewers), SLICE_VIEWERS):
+            for viewer in viewers[first : first + SLICE_VIEWERS]:
+                try:
+                    viewer.offer(event)
+                except Exception:  # a fault of ours with one viewer must not take the event from the others
+                    log.exception("hub.viewer_failed", document_id=event.document_id, seq=event.seq)
+                    viewer.close(Ending.FAILED)
+            self._turn.step()
 
     # -- what nobody tells ---------------------------------------------------------------------------------------------
 
@@ -393,12 +394,13 @@ class Hub:
             # A confirmation that is still on its way would be taken for a later subscription's, and say too much.
             # Without a connection there is no subscription either.
             abandoned = [name for name, _ in due if self._topics[name].confirmed or not self.is_connected]
-            for document_id in abandoned:
-                del self._topics[document_id]
-                del self._emptied_at[document_id]
-                self._arrivals.pop(document_id, None)
-        if abandoned:
-            self._subscriber.unsubscribe(map(keys.channel, abandoned))
+            topics = [self._topics.pop(document_id) for document_id in abandoned]
+            for topic in topics:
+                del self._channels[topic.channel.encode()]
+                del self._emptied_at[topic.document_id]
+                self._arrivals.pop(topic.document_id, None)
+        if topics:
+            self._subscriber.unsubscribe(topic.channel for topic in topics)
 
     def _watch(self) -> None:
         """The watchdog: doubt what was silent for too long, and read whatever is unread."""
@@ -413,38 +415,13 @@ class Hub:
                 self._read_if_needed(topic)
 
     def _beat(self) -> None:
-        while not self._stopping.wait(self._heartbeat_seconds):
+        while not self._stopping.wait(self._heartbeat_seconds / BEATS):
             with self._lock:
                 viewers = list(self._viewers)
-            slice_ = _Slice()
+            turn = Turn()
             for viewer in viewers:
                 viewer.beat()
-                slice_.step()
-
-
-class _Slice:
-    """A turn at the event loop, which ends after a while so that others have theirs."""
-
-    __slots__ = ("_steps", "began")
-
-    def __init__(self) -> None:
-        self._steps = 0
-        self.began = time.monotonic()
-
-    def step(self) -> None:
-        self._steps += 1
-        if self._steps % SLICE_VIEWERS == 0 and time.monotonic() - self.began > SLICE_SECONDS:
-            turns.give_way()
-            self.began = time.monotonic()
-
-
-def _event_of(document_id: str, data: bytes) -> Event | None:
-    """The event that the data are, if it is one of this document."""
-    try:
-        event = Event.from_json(data)
-    except ValueError:
-        return None
-    return event if event.document_id == document_id else None
+                turn.step()
 
 
 def _settle(arrival: Arrival, document_id: str, history: History | None) -> None:

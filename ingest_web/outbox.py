@@ -49,20 +49,19 @@ class Outbox:
         if len(self._events) > max(MOST_EVENTS, 2 * self.cursor.count):
             self._conflate()
 
-    def passes(self, event: Event) -> bool:
-        """Whether the event can be sent at once: nothing waits before it, and it is news."""
+    def frame(self, event: Event) -> bytes:
+        """The frame of an event that can be sent at once, since nothing waits; noted as sent. Empty: it is no news."""
         if event.rewinds:
             self._rewind(event)
-        return not self._events and self.cursor.wants(event)
+        return self.cursor.frame(event)
 
     def take(self, most_bytes: int) -> bytes:
         """The next frames, noted as sent: as many as begin within so many bytes. Empty: nothing that waits is news."""
         frames: list[bytes] = []
         size, n, events = 0, 0, self._events or []
         while n < len(events) and size < most_bytes and not self.cursor.finished:
-            if self.cursor.wants(events[n]):
-                frames.append(self.cursor.frame(events[n]))
-                size += len(frames[-1])
+            frames.append(self.cursor.frame(events[n]))
+            size += len(frames[-1])
             n += 1
         self._events = None if self.cursor.finished or n == len(events) else events[n:]
         return b"".join(frames)

@@ -1,8 +1,8 @@
 """What a viewer is sent to be brought up to date, from what Redis holds. Pure.
 
 The order in which a viewer joins is what makes it right: subscribe, wait for Redis to confirm, read, then `catch_up`,
-then whatever came in over the subscription meanwhile, as far as `Cursor.wants` it. So there is no gap and nothing
-twice.
+then whatever came in over the subscription meanwhile, as far as it is news to the `Cursor`. So there is no gap and
+nothing twice.
 """
 
 from __future__ import annotations

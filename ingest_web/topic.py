@@ -13,10 +13,11 @@ been read again, so that nothing newer can hide what was missed before it.
 
 from __future__ import annotations
 
-from ingest_web.events import Event
+from ingest_web.events import Event, opening
 from ingest_web.outbox import latest_of_each
 from ingest_web.replay import catch_up, newest
 from ingest_web.viewer import Viewer
+from shared import keys
 from shared.protocol import Seq
 from shared.store import History
 
@@ -27,10 +28,16 @@ MOST_HELD = 64
 class Topic:
     """One document. Times are of a monotonic clock, in seconds."""
 
-    __slots__ = ("_held", "asked", "confirmed", "document_id", "heard_at", "latest", "live", "reading", "viewers")
+    __slots__ = (
+        "_held", "asked", "channel", "confirmed", "document_id", "heard_at", "latest", "live", "opening", "reading",
+        "viewers",
+    )  # fmt: skip
 
     def __init__(self, document_id: str, now: float) -> None:
         self.document_id = document_id
+        self.channel = keys.channel(document_id)
+        #: How each of its states begins.
+        self.opening = opening(document_id)
         self.viewers: set[Viewer] = set()
         #: Whether Redis was asked for the subscription, and whether it has confirmed that.
         self.asked = False

@@ -17,6 +17,9 @@ from ingest_web.cursor import Cursor
 from ingest_web.events import Event
 from ingest_web.outbox import Outbox
 
+#: So often in the time of a heartbeat a viewer is asked to `beat`. One that was sent something since has no need to.
+BEATS = 2
+
 #: A generator yields about so much at a time.
 PIECE_BYTES = 64 * 1024
 
@@ -65,7 +68,7 @@ class Viewer(ABC):
 
     @abstractmethod
     def beat(self) -> None:
-        """Show that the connection is alive."""
+        """Show that the connection is alive, when nothing else has for the time of a heartbeat."""
 
     @abstractmethod
     def dismiss(self, retry_ms: int) -> None:

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 PREFIX = "ingest:"
 
-#: Where the id stands in the name of a document's state or channel.
-_ID = slice(len(PREFIX) + 1, -1)
-
 #: Sorted set of all document ids, all with score 0; ids sort by time of creation.
 INDEX = f"{PREFIX}index"
 
@@ -84,8 +81,3 @@ def of_document(document_id: str) -> list[str]:
 def result(fingerprint: str) -> str:
     """String: the id of a COMPLETED document with these bytes and options."""
     return f"{PREFIX}result:{fingerprint}"
-
-
-def document_id_of(channel_name: bytes) -> str:
-    """The inverse of `channel`, for a name that it gave."""
-    return channel_name[_ID].decode()

@@ -206,7 +206,7 @@ def test_a_fault_in_the_hub_does_not_end_it(http, app, store, document, monkeypa
     stream.frame()
     stream.event()
     with monkeypatch.context() as patch:
-        patch.delattr(hub, "_topics")
+        patch.delattr(hub, "_channels")
         store.record(document, 1, Status.PARSING, "into the dark", progress=1.0)
         wait_until(lambda: not hub.is_connected)
     finish(store, document)

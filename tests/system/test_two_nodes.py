@@ -99,9 +99,9 @@ def node_of_the_viewer(stack: Stack) -> WebNode:
 
 
 def watched(stack: Stack) -> list[str]:
-    """The documents that some node is subscribed to."""
+    """The channels that some node is subscribed to."""
     with stack.redis() as redis:
-        return [keys.document_id_of(channel) for channel in redis.pubsub_channels()]
+        return [channel.decode() for channel in redis.pubsub_channels()]
 
 
 def nodes_watching(stack: Stack, document_id: str) -> int:
@@ -144,7 +144,7 @@ def test_a_node_has_one_connection_for_all_that_is_watched(stack, store):
         with stack.redis() as redis:
             subscribers = redis.client_list(_type="pubsub")
         assert [int(client["sub"]) for client in subscribers] == [3, 3]
-        assert sorted(watched(stack)) == sorted(documents)
+        assert sorted(watched(stack)) == sorted(map(keys.channel, documents))
 
 
 def test_a_node_listens_for_a_document_as_long_as_someone_there_watches_it(stack, store, document):

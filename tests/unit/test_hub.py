@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import queue
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
@@ -14,7 +13,6 @@ import redis
 from ingest_web import hub as hub_module
 from ingest_web import subscriber
 from ingest_web.cursor import Cursor
-from ingest_web.handover import SocketViewer
 from ingest_web.hub import Hub
 from ingest_web.viewer import Ending, QueuedViewer
 from shared import keys
@@ -65,7 +63,7 @@ class ScriptedPubSub:
 
 
 def state(seq: int, document_id: str = "d") -> bytes:
-    return f'{{"id":"{document_id}","status":"PARSING","seq":{seq},"at":""}}'.encode()
+    return f'{{"id":"{document_id}","filename":"a.pdf","status":"PARSING","seq":{seq},"at":""}}'.encode()
 
 
 class Redis:
@@ -327,14 +325,3 @@ def test_a_stream_whose_document_is_gone_ends():
     closing.start()
     assert list(frames) in ([], [b":\n\n"])
     closing.join()
-
-
-def test_a_viewer_closed_before_it_has_a_socket_takes_none():
-    """Its client gets an empty stream, and no descriptor is left behind."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        viewer = SocketViewer(Cursor(["d"]), retry_ms=7, stall_seconds=1)
-        viewer.close(Ending.GONE)
-        viewer.attach(ours, b"head\r\n\r\n")
-        assert theirs.recv(100) == b"head\r\n\r\nretry: 7\n\n"
-        assert viewer._fd == -1

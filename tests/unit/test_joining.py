@@ -16,7 +16,7 @@ from shared.store import History
 
 
 def state(seq: int, document_id: str = "a", status: str = "PARSING") -> bytes:
-    return f'{{"id":"{document_id}","status":"{status}","seq":{seq},"at":""}}'.encode()
+    return f'{{"id":"{document_id}","filename":"a.pdf","status":"{status}","seq":{seq},"at":""}}'.encode()
 
 
 def history(first: int, last: int, after: int, *, now: int | None = None, status: str = "PARSING") -> History:

@@ -133,8 +133,8 @@ class Stream:
     def offer(self, event: Event) -> None:
         if self.congested or not self.outbox.live:
             self.outbox.put(event)
-        elif self.outbox.passes(event) and not self.over:
-            self._send(self.outbox.cursor.frame(event))
+        elif not self.over and (frame := self.outbox.frame(event)):
+            self._send(frame)
 
     def drain(self) -> None:
         self.congested = False

@@ -148,8 +148,3 @@ def test_the_document_lists_every_field_state_key_and_answer():
     answers = {"recorded", "behind", "unknown_ingestion", *(code.decode() for code in store._REFUSALS)}
     listed = PROTOCOL.split("## The one write")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", listed, re.MULTILINE)) == answers
-
-
-def test_a_channel_names_its_document():
-    """The hub finds the document that a message is about."""
-    assert keys.document_id_of(keys.channel("01jd").encode()) == "01jd"

@@ -18,8 +18,10 @@ from tests.scripted_server import a_state
 
 def test_a_frame_has_these_bytes():
     """A change of the stream's format is seen here."""
-    event = Event.from_json(b'{"id":"a","status":"PARSING","seq":17,"at":"2026-11-24T20:00:00.123Z"}')
-    data = b'data: {"id":"a","status":"PARSING","seq":17,"at":"2026-11-24T20:00:00.123Z"}'
+    event = Event.from_json(
+        b'{"id":"a","filename":"a.pdf","status":"PARSING","seq":17,"at":"2026-11-24T20:00:00.123Z"}'
+    )
+    data = b'data: {"id":"a","filename":"a.pdf","status":"PARSING","seq":17,"at":"2026-11-24T20:00:00.123Z"}'
     assert event.frame == b"id: 17\nevent: progress\n" + data + b"\n\n"
     assert sse.with_id(b"4.17", event.frame) == b"id: 4.17\nevent: progress\n" + data + b"\n\n"
     assert event.happened_at.isoformat() == "2026-11-24T20:00:00.123000+00:00"
@@ -58,12 +60,12 @@ def test_data_that_would_break_the_frame_is_refused():
 
 def test_a_final_state_makes_a_final_event():
     """The end of a stream is read from the state."""
-    assert Event.from_json(b'{"id":"a","status":"FAILED","seq":1,"at":""}').is_final
-    assert not Event.from_json(b'{"id":"a","status":"LOADING","seq":1,"at":""}').is_final
+    assert Event.from_json(b'{"id":"a","filename":"a.pdf","status":"FAILED","seq":1,"at":""}').is_final
+    assert not Event.from_json(b'{"id":"a","filename":"a.pdf","status":"LOADING","seq":1,"at":""}').is_final
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"[]", b"7", b"{}", b'{"id":"a"}', b'{"id":"a","status":"FAILED","seq":1,"at":"']
+    "data", [b"", b"[]", b"7", b"{}", b'{"id":"a"}', b'{"id":"a","filename":"a.pdf","status":"FAILED","seq":1,"at":"']
 )
 def test_what_is_not_a_state_is_a_value_error(data):
     """Garbage on the channel has one clear error."""

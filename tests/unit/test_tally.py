@@ -16,7 +16,7 @@ from ingest_web.viewer import Ending
 
 def event(seq: int = 1, seconds_ago: float = 0.0) -> Event:
     at = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat()
-    return Event("a", seq, is_final=False, data=b"{}", at=at.encode())
+    return Event("a", seq, is_final=False, data=f'{{"id":"a","seq":{seq},"at":"{at}"}}'.encode())
 
 
 def shown(instruments: Instruments) -> dict[str, float]:
