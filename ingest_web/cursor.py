@@ -24,12 +24,15 @@ _NONE: frozenset[str] = frozenset()
 class Cursor:
     """For each document, the last event that was sent, and whether that was its final one."""
 
-    __slots__ = ("_final", "_seqs", "finished")
+    __slots__ = ("_final", "_parts", "_places", "_seqs", "finished")
 
     def __init__(self, ids: Sequence[str], last_event_id: str | None = None) -> None:
         """``last_event_id`` that does not fit these ids counts as none: the viewer then gets the state as it stands."""
         seqs = parse_event_id(last_event_id, len(ids)) or [0] * len(ids)
         self._seqs: dict[str, Seq] = dict(zip(ids, seqs, strict=True))
+        #: Of several documents: the parts of the event id, and which is whose. Kept, since all are in every frame.
+        self._parts = [b"%d" % seq for seq in seqs] if len(ids) > 1 else []
+        self._places = {document_id: n for n, document_id in enumerate(ids)} if len(ids) > 1 else {}
         self._final = _NONE
         #: Whether the final event of every document has been sent.
         self.finished = False
@@ -55,26 +58,28 @@ class Cursor:
 
     def frame(self, event: Event) -> bytes:
         """The event as this viewer must get it, noted as sent; empty when it is no news."""
-        seqs = self._seqs
-        if event.seq <= seqs[event.document_id]:
+        if event.seq <= self._seqs[event.document_id]:
             return b""
-        seqs[event.document_id] = event.seq
+        self._put(event.document_id, event.seq)
         if event.is_final or self._final:  # this runs for every delivery, and hardly ever has anything to note
             self._note(event.document_id, event.is_final)
-        if len(seqs) == 1:
-            return event.frame
-        return sse.with_id(self.event_id.encode(), event.frame)
+        return sse.with_id(b".".join(self._parts), event.frame) if self._parts else event.frame
 
     def rewind(self, event: Event) -> None:
         """Events of this number and later that were sent never happened: Redis has lost them. Want them anew."""
         if self._seqs[event.document_id] >= event.seq:
-            self._seqs[event.document_id] = event.seq - 1
+            self._put(event.document_id, event.seq - 1)
             self._note(event.document_id, is_final=False)
 
     def settle(self, document_id: str, seq: Seq) -> None:
         """Note that the document is final and that the viewer has seen its final event, ``seq``, before."""
-        self._seqs[document_id] = seq
+        self._put(document_id, seq)
         self._note(document_id, is_final=True)
+
+    def _put(self, document_id: str, seq: Seq) -> None:
+        self._seqs[document_id] = seq
+        if self._parts:
+            self._parts[self._places[document_id]] = b"%d" % seq
 
     def _note(self, document_id: str, is_final: bool) -> None:
         self._final = self._final | {document_id} if is_final else self._final - {document_id}
