@@ -235,6 +235,32 @@ def page_references(count: int) -> bytes:
     )
 
 
+#: A page, by its width, 0 when it takes over the one above it; or a node, of its kids.
+Tree = int | list["Tree"]
+
+
+def page_tree(tree: list[Tree], untold: int = 0) -> bytes:
+    """Empty pages in such a tree. Every other node has a width for its pages; all count ``untold`` too few."""
+    objects = [b""]
+
+    def add(part: Tree, parent: int) -> int:
+        objects.append(b"")
+        number = len(objects)
+        if isinstance(part, int):
+            width = b"/MediaBox [0 0 %d 842]" % part if part else b""
+            objects[number - 1] = b"<< /Type /Page /Parent %d 0 R %b >>" % (parent, width)
+            return number
+        before = len(objects)
+        kids = b" ".join(b"%d 0 R" % add(kid, number) for kid in part)
+        pages = sum(content.startswith(b"<< /Type /Page ") for content in objects[before:])
+        width = b"/MediaBox [0 0 %d 842]" % (1000 + number) if number % 2 == 0 else b""
+        objects[number - 1] = b"<< /Type /Pages /Count %d /Kids [%b] %b >>" % (pages - untold, kids, width)
+        return number
+
+    objects[0] = b"<< /Type /Catalog /Pages %d 0 R >>" % add(tree, 0)
+    return _assembled(objects)
+
+
 @cache
 def form_bomb(pages: int, bomb: int, levels: int) -> bytes:
     """The page ``bomb`` draws a form that draws the next one twice, and so on: two to the power of ``levels``."""

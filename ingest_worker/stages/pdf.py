@@ -83,9 +83,8 @@ class Pdf:
         """The page; None when the file as a whole is not for this reader."""
         if reader is Reader.PDFIUM:
             return Page(number, storable(_text_by_pdfium(self._fast_page(number))))
-        if self._plumber.pages is None:
-            return None
-        return Page(number, *_text_by_pdfplumber(self._plumber.pages, number, is_ruled=is_ruled))
+        pages = self._plumber.pages_with(number)
+        return Page(number, *_text_by_pdfplumber(pages, number, is_ruled=is_ruled)) if pages else None
 
     def _readers(self, number: int, *, is_ruled: bool) -> tuple[Reader, ...]:
         """Who is asked for the page, in this order: the engine's choice, and then whoever may yet manage."""
@@ -123,7 +122,7 @@ class Pdf:
 class _Plumber:
     """The file as pdfplumber sees it, opened when it is first needed: that takes longer than PDFium takes to read it.
 
-    ``pages`` is None when not even the repaired copy tells pdfplumber of as many pages as PDFium.
+    Where pdfminer does not come to a page that PDFium counts, a copy takes the place of the file, as PDFium repairs it.
     """
 
     def __init__(self, path: Path, password: str | None, fast: pdfium.PdfDocument, resources: ExitStack) -> None:
@@ -133,16 +132,31 @@ class _Plumber:
         self._fast = fast
         self._resources = resources
 
+    def pages_with(self, number: int) -> plumbing.Pages | None:
+        """The pages, of which ``number`` is one; None when it is none even in the copy."""
+        if not self.repaired:
+            if _has(self._pages, number):
+                return self._pages
+            self.repaired = True
+        return self._copied if _has(self._copied, number) else None
+
     @cached_property
-    def pages(self) -> plumbing.Pages | None:
-        """All of them, found at first use."""
+    def _pages(self) -> plumbing.Pages | None:
         stream = self._resources.enter_context(self._path.open("rb"))
-        pages = _open_with_pdfplumber(stream, self._password, len(self._fast))
-        if pages is not None:
-            return pages
-        self.repaired = True
+        return _open_with_pdfplumber(stream, self._password, len(self._fast))
+
+    @cached_property
+    def _copied(self) -> plumbing.Pages | None:
         copy = self._resources.enter_context(tempfile.TemporaryFile(prefix="ingest-"))  # noqa: SIM115 - the stack closes it
         return _open_repaired(self._fast, self._password, copy)
+
+
+def _has(pages: plumbing.Pages | None, number: int) -> bool:
+    try:
+        return pages is not None and pages.has(number)
+    except Exception as error:  # noqa: BLE001 - pdfminer raises anything at all on strange bytes
+        log.debug("document.pdfplumber_failed", error=repr(error))
+        return False
 
 
 @contextmanager
@@ -176,16 +190,15 @@ def _open_with_pdfium(path: Path, password: str | None) -> pdfium.PdfDocument:
 
 
 def _open_with_pdfplumber(stream: IO[bytes], password: str | None, page_count: int) -> plumbing.Pages | None:
-    """The pages as pdfplumber sees them; None when it sees none, or another number of pages.
+    """The pages as pdfplumber sees them; None when it makes nothing of the file.
 
     The caller owns the stream and closes it, and nobody calls ``PDF.close``: that makes every page to close it.
     """
     try:
-        pages = plumbing.Pages(pdfplumber.open(cast("BufferedReader", stream), password=password))
+        return plumbing.Pages(pdfplumber.open(cast("BufferedReader", stream), password=password), page_count)
     except Exception as error:  # noqa: BLE001 - pdfminer raises anything at all on strange bytes
         log.debug("document.pdfplumber_failed", error=repr(error))
         return None
-    return pages if len(pages) == page_count else None
 
 
 def _open_repaired(fast: pdfium.PdfDocument, password: str | None, copy: IO[bytes]) -> plumbing.Pages | None:

@@ -145,7 +145,7 @@ def test_the_other_engines_read_every_page_themselves(tmp_path, engine):
 
 
 def test_pdfplumber_is_not_even_opened_for_prose(tmp_path, monkeypatch):
-    """It walks all pages first, which takes longer than PDFium takes to read them."""
+    """To load the file takes it longer than PDFium takes to read a page."""
     opens = []
     monkeypatch.setattr("pdfplumber.open", opens.append)
     (tmp_path / "file").write_bytes(pdfs.prose(9))
