@@ -2,7 +2,7 @@
 
 It knows documents, events and viewers; it knows neither HTTP nor sockets. Two others know Redis for it: `Subscriber`
 holds the process's only pub/sub connection, `Reader` reads documents. What is published and what is read are merged by
-each document's `Topic`.
+each document's `Topic`, and sent by the `Relay`.
 
 - First viewer of a document: SUBSCRIBE. Last one gone: wait a moment, look again, UNSUBSCRIBE. So ``PUBSUB CHANNELS``
   shows what is being watched.
@@ -10,7 +10,6 @@ each document's `Topic`.
   needs Redis.
 - Redis gone: the viewers stay. Once a subscription is confirmed again, the document is read again and what changed is
   sent. So it is when a number was left out, and (the watchdog) when a document was silent for too long.
-- One event to many viewers must not hold the event loop for long: the loop is given to others in between.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from ingest_web.cursor import Cursor
 from ingest_web.events import Event
 from ingest_web.pubsub import Message
 from ingest_web.reader import Histories, Reader
+from ingest_web.relay import Relay
 from ingest_web.replay import catch_up, newest
 from ingest_web.subscriber import Connect, Subscriber
 from ingest_web.tally import Joining, Tally
@@ -49,17 +49,11 @@ JOIN_SECONDS = 5.0
 #: How often the hub looks after what nobody tells it.
 TICK_SECONDS = 0.5
 
-#: Whether the loop is due to others is looked at after so many viewers.
-SLICE_VIEWERS = 16
-
 #: A message, or the beginning or end of a subscription; the answer to PING is shorter.
 MESSAGE_PARTS = 3
 
 #: So many messages of Redis are looked at before those that they are for are sent them.
 SLICE_MESSAGES = 128
-
-#: An event that waited for so long in this process is skipped when a later one of its document waits, too.
-BEHIND_SECONDS = 0.25
 
 
 class Hub:
@@ -86,10 +80,6 @@ class Hub:
         self._emptied_at: dict[str, float] = {}
         #: Who waits for a document to become live.
         self._arrivals: dict[str, list[Arrival]] = {}
-        #: What is still to be sent to a topic's viewers, and since when.
-        self._outgoing: list[tuple[Topic, Event, float]] = []
-        self._relaying = False
-        self._turn = Turn()
         self._readings = itertools.count(1)
         self._started = False
         self._draining = False
@@ -102,6 +92,7 @@ class Hub:
         ]
         self.is_connected = False
         self.tally = Tally()
+        self._relay = Relay(self.tally)
 
     # -- what the routes call ------------------------------------------------------------------------------------------
 
@@ -288,7 +279,7 @@ class Hub:
         """Redis has published events, or confirmed subscriptions."""
         for first in range(0, len(messages), SLICE_MESSAGES):
             self._take(messages[first : first + SLICE_MESSAGES])
-            self._relay()
+            self._relay.run()
 
     def _take(self, messages: list[Message]) -> None:
         now = time.monotonic()
@@ -311,7 +302,7 @@ class Hub:
             log.warning("hub.foreign_message", document_id=topic.document_id, size_bytes=len(data))
             return
         if topic.published(event, now):
-            self._outgoing.append((topic, event, now))
+            self._relay.put(topic, (event,), now)
         else:
             self._read_if_needed(topic)
 
@@ -331,7 +322,7 @@ class Hub:
             arrivals = self._arrivals.pop(topic.document_id, [])
             if history is not None and history.state is not None:
                 news = topic.read(history, now)
-                self._outgoing.extend((topic, event, now) for event in news)
+                self._relay.put(topic, news, now)
                 self._read_if_needed(topic)
                 self.tally.healed(len(news))
             doomed = list(topic.viewers) if history is not None and history.state is None else []
@@ -339,42 +330,7 @@ class Hub:
             _settle(arrival, topic.document_id, history)
         for viewer in doomed:
             viewer.close(Ending.GONE)  # its next connection will be told that there is no such document
-        self._relay()
-
-    # -- what viewers are sent -----------------------------------------------------------------------------------------
-
-    def _relay(self) -> None:
-        """Send what is outgoing, in its order. Whoever is at it already goes on with what has been added."""
-        with self._lock:
-            if self._relaying:
-                return
-            self._relaying = True
-        while batch := self._next_batch():
-            deliveries = 0
-            for topic, event, since in batch:
-                viewers = tuple(topic.viewers)
-                if event is not topic.latest and time.monotonic() - since > BEHIND_SECONDS and not event.rewinds:
-                    self.tally.conflated(len(viewers))
-                else:
-                    self._send(event, viewers)
-                    deliveries += len(viewers)
-            self.tally.delivered(batch[0][1], deliveries)
-
-    def _next_batch(self) -> list[tuple[Topic, Event, float]]:
-        with self._lock:
-            batch, self._outgoing = self._outgoing, []
-            self._relaying = bool(batch)
-            return batch
-
-    def _send(self, event: Event, viewers: tuple[Viewer, ...]) -> None:
-        for first in range(0, len(viewers), SLICE_VIEWERS):
-            for viewer in viewers[first : first + SLICE_VIEWERS]:
-                try:
-                    viewer.offer(event)
-                except Exception:  # a fault of ours with one viewer must not take the event from the others
-                    log.exception("hub.viewer_failed", document_id=event.document_id, seq=event.seq)
-                    viewer.close(Ending.FAILED)
-            self._turn.step()
+        self._relay.run()
 
     # -- what nobody tells ---------------------------------------------------------------------------------------------
 
