@@ -12,14 +12,16 @@ from ingest_web.cursor import Cursor
 from ingest_web.events import Event
 from ingest_web.replay import REPLAY_EVENTS
 
-#: A viewer may be so many events behind before they are conflated.
+#: A viewer may be so many events behind before they are conflated, of so many bytes together. The latest of a document
+#: takes no memory then: the process holds it anyway.
 MOST_EVENTS = REPLAY_EVENTS
+MOST_BYTES = 16 * 1024
 
 
 class Outbox:
     """The events that wait for one viewer. It is `live` once it has been brought up to date."""
 
-    __slots__ = ("_events", "conflated", "cursor", "live")
+    __slots__ = ("_bytes", "_events", "conflated", "cursor", "live")
 
     def __init__(self, cursor: Cursor) -> None:
         self.cursor = cursor
@@ -27,6 +29,8 @@ class Outbox:
         #: Events that later ones took the place of.
         self.conflated = 0
         self._events: list[Event] | None = None
+        #: Of what was put in since it was empty, or conflated; what brought the viewer up to date is not counted.
+        self._bytes = 0
 
     def __bool__(self) -> bool:
         """Whether something waits."""
@@ -36,7 +40,10 @@ class Outbox:
         """Go live: ``missed`` brings the viewer up to date; what was put in meanwhile comes after it."""
         meanwhile, self._events = self._events, None
         self.live = True
-        for event in (*missed, *(meanwhile or ())):
+        for event in missed:
+            self._bytes = 0
+            self.put(event)
+        for event in meanwhile or ():
             self.put(event)
 
     def put(self, event: Event) -> None:
@@ -44,9 +51,10 @@ class Outbox:
         if event.rewinds:
             self._rewind(event)
         if self._events is None:
-            self._events = []
+            self._events, self._bytes = [], 0
         self._events.append(event)
-        if len(self._events) > max(MOST_EVENTS, 2 * self.cursor.count):
+        self._bytes += len(event.frame)
+        if self._bytes > MOST_BYTES or len(self._events) > max(MOST_EVENTS, 2 * self.cursor.count):
             self._conflate()
 
     def frame(self, event: Event) -> bytes:
@@ -74,7 +82,7 @@ class Outbox:
 
     def _conflate(self) -> None:
         events = self._events or []
-        self._events = latest_of_each(events)
+        self._events, self._bytes = latest_of_each(events), 0
         self.conflated += len(events) - len(self._events)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ingest_web.cursor import Cursor, parse_event_id
 from ingest_web.events import Event
-from ingest_web.outbox import MOST_EVENTS, Outbox, latest_of_each
+from ingest_web.outbox import MOST_BYTES, MOST_EVENTS, Outbox, latest_of_each
 from ingest_web.replay import REPLAY_EVENTS, catch_up
 from shared.store import History
 
@@ -137,6 +137,24 @@ def test_a_retry_opens_a_finished_document_again():
     cursor.frame(Event.from_json(state(3, "a", "FAILED")))
     cursor.frame(Event.from_json(state(4, "a", "PENDING")))
     assert not cursor.finished
+
+
+def test_large_states_that_wait_for_a_viewer_are_few():
+    """What waits beyond the latest of each document is bounded in bytes, whatever the size of a state."""
+    outbox = Outbox(Cursor(["a", "b"]))
+    outbox.open([])
+    for seq in range(1, 40):
+        for document_id in "ab":
+            outbox.put(Event(document_id, seq, False, b"x" * 8_000))
+    assert sum(len(event.frame) for event in outbox._events) <= MOST_BYTES + 3 * 8_100
+    assert [event.seq for event in latest_of_each(outbox._events)] == [39, 39]
+
+
+def test_what_was_missed_is_replayed_whole_however_large():
+    """The bound in bytes is for what gathers while a viewer does not read, not for what it comes back for."""
+    outbox = Outbox(Cursor(["a"], "1"))
+    outbox.open(Event("a", seq, False, b'{"seq":%d,"pad":"%b"}' % (seq, b"x" * 8_000)) for seq in range(2, 30))
+    assert sent_by(outbox) == list(range(2, 30))
 
 
 def test_who_falls_behind_is_owed_the_latest_of_each_document():
