@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check lint format lock clean help chaos faults deploy-drain bench-parse bench-memory bench-latency bench-relay bench-loop
+.PHONY: run test check lint format lock clean help chaos faults deploy-drain bench-parse bench-memory bench-latency bench-relay bench-loop bench-congestion
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ bench-relay: $(VENV)/.bench ## the relay at its limits, beside nchan, flask-sse,
 
 bench-loop: $(VENV)/.dev ## how long a web process's event loop is held: 10,000 viewers, a gigabyte, a long result
 	@$(BIN)/python -m bench.loop_hold
+
+bench-congestion: $(VENV)/.dev ## 200 of 2,000 viewers do not read: what the others notice, and what each of them takes
+	@$(BIN)/python -m bench.congestion
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
 

@@ -71,12 +71,14 @@ class Site:
         host: str = "127.0.0.1",
         heartbeat_seconds: float = NEVER_SECONDS,
         own_settings: Mapping[str, str] | None = None,
+        padding_bytes: int = 0,
     ):
-        """``own_settings`` are those of the service that are not the usual ones."""
+        """``own_settings`` are settings that are not the usual ones; a state is ``padding_bytes`` larger."""
         self.folder = folder
         self.host = host
         self.heartbeat_seconds = heartbeat_seconds
         self.own_settings = own_settings or {}
+        self.padding_bytes = padding_bytes
         self.names = [_new_name() for _ in range(documents)]
         folder.mkdir(parents=True)
         self.valkey = ValkeyServer(
@@ -112,7 +114,13 @@ class Site:
         with closing(self.open_store()) as store:
             stage = Stage(57, 500, "pages")
             self._state = store.record(
-                name, 1, Status.PARSING, stage=stage, progress=10.3, eta_seconds=21.5, message=MARKED_MESSAGE
+                name,
+                1,
+                Status.PARSING,
+                stage=stage,
+                progress=10.3,
+                eta_seconds=21.5,
+                message=MARKED_MESSAGE + "x" * self.padding_bytes,
             )
 
     @property
