@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import cast
+from wsgiref.types import WSGIApplication
+
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ingest_web import health, ingestions, metrics, pages, problems, services, streams, uploads
+from ingest_web.envelope import Envelope
 from ingest_web.express import Express
+from ingest_web.origins import Origins
 from ingest_web.services import Services
+from shared import origin
 from shared.config import Settings
 
 
@@ -20,7 +26,9 @@ def create_app(settings: Settings) -> Flask:
     problems.install(app)
     for module in (uploads, ingestions, streams, health, metrics, pages):
         app.register_blueprint(module.blueprint)
-    app.wsgi_app = Express(app)  # type: ignore[method-assign]
+    origins = Origins(origin.parse_list(settings.allowed_origins))
+    app.wsgi_app = Express(app, origins)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0)  # type: ignore[method-assign]
+    app.wsgi_app = Envelope(cast("WSGIApplication", app.wsgi_app), origins)  # type: ignore[method-assign]
     return app

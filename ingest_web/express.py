@@ -8,6 +8,7 @@ answered here. Everything else goes to the app, where the same routes serve the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import cast
 from urllib.parse import parse_qs
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -17,24 +18,21 @@ from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from ingest_web import handover, ids, problems, services, sse, streams
 from ingest_web.cursor import Cursor
+from ingest_web.envelope import NO_SNIFFING
 from ingest_web.handover import SocketViewer
+from ingest_web.origins import Headers, Origins
 from ingest_web.services import Services
 from ingest_web.viewer import Ending
 
 _ROUTE = "/status/stream"
 
-_HEAD = (
-    "HTTP/1.1 200 OK\r\n"
-    + "".join(f"{name}: {value}\r\n" for name, value in sse.HEADERS.items())
-    + "Connection: close\r\n\r\n"
-).encode()
-
 
 class Express:
     """In front of an app, whose services it shares."""
 
-    def __init__(self, app: Flask) -> None:
+    def __init__(self, app: Flask, origins: Origins) -> None:
         self._services = services.of(app)
+        self._origins = origins
         self._otherwise = cast("WSGIApplication", app.wsgi_app)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -45,7 +43,8 @@ class Express:
         if wanted is None or not handover.can_hand_over(environ):
             return self._otherwise(environ, start_response)
         try:
-            return _stream(self._services, wanted, environ, start_response)
+            head = _head(self._origins.of_answer(environ.get("HTTP_ORIGIN")))
+            return _stream(self._services, wanted, head, environ, start_response)
         except Exception as error:  # noqa: BLE001 - answered like those of the app
             return problems.answer(error)(environ, start_response)
 
@@ -58,8 +57,15 @@ def _wanted(environ: WSGIEnvironment) -> list[str] | None:
     return [rest[1:]] if rest[0] == "/" and "/" not in rest[1:] else None
 
 
+@cache
+def _head(of_origin: Headers) -> bytes:
+    """The head of a stream. There are as many as there are allowed origins, and one for all others."""
+    headers = (*sse.HEADERS.items(), *NO_SNIFFING, *of_origin, ("Connection", "close"))
+    return ("HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers) + "\r\n").encode()
+
+
 def _stream(
-    current: Services, wanted: list[str], environ: WSGIEnvironment, start_response: StartResponse
+    current: Services, wanted: list[str], head: bytes, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
     cursor = Cursor(ids.checked_all(wanted), environ.get("HTTP_LAST_EVENT_ID"))
     viewer = SocketViewer(cursor, current.settings.retry_ms, current.settings.stall_seconds)
@@ -67,7 +73,7 @@ def _stream(
     if refusal is not None:
         return refusal(environ, start_response)
     try:
-        viewer.attach(environ["gunicorn.socket"], _HEAD)
+        viewer.attach(environ["gunicorn.socket"], head)
     except BaseException:
         viewer.close(Ending.FAILED)
         raise

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from shared import origin
 from shared.errors import SettingsError
 
 PREFIX = "INGEST_"
@@ -118,6 +119,11 @@ class Settings(BaseModel):
     trusted_proxies: int = Field(
         0, ge=0, description="Proxies in front whose `X-Forwarded-For` tells the client's address."
     )
+    allowed_origins: str = Field(
+        "",
+        description="Origins of other pages that may read the answers (CORS), such as `https://app.example.com`, "
+        "separated by commas. Empty: none.",
+    )
     drain_seconds: float = Field(
         30, ge=0, description="At shutdown, a web process closes its streams spread over this time."
     )
@@ -129,6 +135,14 @@ class Settings(BaseModel):
     def _overlap_leaves_room(self) -> Self:
         if self.chunk_overlap >= self.chunk_size:
             raise ValueError("INGEST_CHUNK_OVERLAP must be smaller than INGEST_CHUNK_SIZE")
+        return self
+
+    @model_validator(mode="after")
+    def _origins_are_origins(self) -> Self:
+        try:
+            origin.parse_list(self.allowed_origins)
+        except ValueError as error:
+            raise ValueError(f"INGEST_ALLOWED_ORIGINS: {error}") from error
         return self
 
     @classmethod

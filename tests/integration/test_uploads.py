@@ -44,6 +44,47 @@ def test_an_upload_is_accepted_with_its_links(http, store, settings):
     assert stored(settings) == [source_path(body["id"])]
 
 
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        (b'an \\"evil\\" name.pdf', 202),
+        (b"a\r\nSet-Cookie: evil=1\r\n.pdf", 400),
+        (b"a\nevil: 1.pdf", 202),
+        (b"../../evil/../evil.pdf", 202),
+        (b"..\\..\\evil.pdf", 202),
+        (b"/evil", 202),
+        (b"..", 202),
+        ("a\u202efdp.evil.pdf".encode(), 202),
+        (b"<img src=x onerror=evil()>.pdf", 202),
+        (b"evil" * 1000, 202),
+        (b"evil\xff\xfe\xc0.pdf", 400),
+        (b"evil\x00.pdf", 202),
+    ],
+)
+def test_a_file_name_reaches_neither_a_path_nor_a_header(http, settings, client, name, status):
+    """Whatever a stranger calls a file: storage and headers know its id alone, and the state one short line."""
+    disposition = b'Content-Disposition: form-data; name="file"; filename="%b"' % name
+    body = b"--x\r\n%b\r\n\r\n%b\r\n--x--\r\n" % (disposition, PDF)
+    answer = http.post("/ingestions", data=body, content_type="multipart/form-data; boundary=x")
+    assert answer.status_code == status
+    answers = [answer]
+    if status == 202:
+        document_id = answer.json["id"]
+        assert stored(settings) == [source_path(document_id)]
+        paths = [f"/status/{document_id}", "/ingestions", f"/ingestions/{document_id}/chunks"]
+        answers += [http.get(path) for path in paths]
+        shown = answers[1].json["filename"]
+        assert shown.isprintable()
+        assert 0 < len(shown) <= 255
+        assert not set(shown) & set("/\\")
+    else:
+        assert (stored(settings), client.keys("*")) == ([], [])
+    for one in answers:
+        assert "evil" not in str(one.headers)
+        assert "Set-Cookie" not in one.headers
+        assert b"<img" not in one.data or one.content_type.startswith("application/")
+
+
 def test_a_worker_is_called_and_told_nothing(http, client):
     """The message names the task; which document, and everything of it, is in the record alone."""
     document_id = send(http, PDF).json["id"]

@@ -107,6 +107,7 @@ def test_the_whole_stream_has_these_bytes(watch, node, store, document):
         b"Content-Type: text/event-stream; charset=utf-8",
         b"Cache-Control: no-store",
         b"X-Accel-Buffering: no",
+        b"X-Content-Type-Options: nosniff",
         b"Connection: close",
     }
     frames = body.split(b"\n\n")

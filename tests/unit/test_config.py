@@ -39,6 +39,8 @@ def test_the_broker_is_the_same_redis_unless_it_is_named():
         ("INGEST_MAX_UPLOAD_BYTES", "0", "INGEST_MAX_UPLOAD_BYTES"),
         ("INGEST_LOG_LEVEL", "loud", "INGEST_LOG_LEVEL"),
         ("INGEST_CHUNK_OVERLAP", "1000", "INGEST_CHUNK_OVERLAP must be smaller"),
+        ("INGEST_ALLOWED_ORIGINS", "*", r"^INGEST_ALLOWED_ORIGINS: '\*' is not an origin as browsers write it: scheme"),
+        ("INGEST_ALLOWED_ORIGINS", "https://a.example, b.example", "^INGEST_ALLOWED_ORIGINS: 'b.example' is not"),
         ("INGEST_CHUNK_SIZ", "1000", "did you mean INGEST_CHUNK_SIZE"),
         ("INGEST_NONSENSE_XYZ", "1", "is not a setting"),
     ],
