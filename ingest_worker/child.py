@@ -36,7 +36,7 @@ _STDERR = 2
 
 #: Cycles are looked for after so many objects more. A page makes tens of thousands, hardly any of them in a cycle: to
 #: look after 700, as is the default, takes some 3 % of the time.
-_OBJECTS_BETWEEN_COLLECTIONS = 20_000
+OBJECTS_BETWEEN_COLLECTIONS = 20_000
 
 #: Looked up here, before any fork.
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -141,7 +141,7 @@ def _die_with(parent: int) -> None:
 
 def _forget(line: socket.socket) -> None:
     gc.freeze()
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides

@@ -25,13 +25,16 @@ class HandBack(Exception):
 
 
 class Lease:
-    """Held for the block. The work asks `check` often, several times a second; it does no I/O."""
+    """Held from `hold` to the end of the block, in which the work is done.
+
+    The work asks `check` often, several times a second; it does no I/O.
+    """
 
     def __init__(
         self, worklist: Worklist, claim: Claim, drain: Drain, *, lease_seconds: float, report_interval_seconds: float
     ) -> None:
+        self.claim = claim
         self._worklist = worklist
-        self._claim = claim
         self._drain = drain
         self._throttle = Throttle(report_interval_seconds, time.monotonic)
         self._over: Refused | UnknownIngestion | None = None
@@ -40,8 +43,13 @@ class Lease:
         self._every_seconds = lease_seconds / RENEWALS
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
-    def __enter__(self) -> Self:
+    def hold(self) -> Self:
+        """Begin to renew it: the work may have to wait a while."""
         self._thread.start()
+        return self
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
         return self
 
     def __exit__(
@@ -51,7 +59,7 @@ class Lease:
 
     @property
     def elapsed_seconds(self) -> float:
-        """Since the part was claimed."""
+        """Since the work on the part began."""
         return time.monotonic() - self._began
 
     def check(self) -> None:
@@ -68,15 +76,15 @@ class Lease:
         """So many pages of the part are read. Raises as `check` does."""
         self.check()
         if self._throttle.admits(urgent=False):
-            self._worklist.renew(self._claim, pages)
+            self._worklist.renew(self.claim, pages)
 
     def _keep(self) -> None:
         while not self._end.wait(self._every_seconds):
             try:
-                self._worklist.renew(self._claim)
+                self._worklist.renew(self.claim)
             except (Refused, UnknownIngestion) as over:
                 self._over = over
                 return
             except StoreUnavailable as error:
                 # The work goes on: when Redis is back, the part is ours still unless someone else has begun it.
-                log.warning("lease.not_renewed", id=self._claim.document_id, reason=error.detail)
+                log.warning("lease.not_renewed", id=self.claim.document_id, reason=error.detail)

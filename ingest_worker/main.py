@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from celery import Celery, signals
 
 from ingest_worker import sweeper, tasks
+from ingest_worker.child import OBJECTS_BETWEEN_COLLECTIONS
 from ingest_worker.drain import Drain
 from ingest_worker.workbench import Workbench
 from shared import logs
@@ -26,7 +28,14 @@ def make_app(environment: Mapping[str, str]) -> Celery:
     app.steps["worker"].add(sweeper.step(app, settings))
     # Celery leaves logging alone when someone answers this signal.
     signals.setup_logging.connect(lambda **_: _log(settings), weak=False)
+    signals.worker_process_init.connect(lambda **_: _settle_in(), weak=False)
     return app
+
+
+def _settle_in() -> None:
+    """In each child of the pool: what it was born with is not looked at again for what could be let go of."""
+    gc.freeze()
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
 
 
 def _log(settings: Settings) -> None:

@@ -6,7 +6,7 @@ the record refuses whoever no longer holds the part. It knows no Celery.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from shared.media import MediaType
 from shared.parts import CHUNK, LOAD, Part, Step, halves, missing, pages, size_of_parts
 from shared.protocol import Notice
 from shared.storage import chunks_path, pages_folder, pages_path, provisional_path, text_path
-from shared.worklist import Claim, Plan
+from shared.worklist import Plan
 
 #: A range that was lost with so many workers is cut in halves: smaller ones get through where workers don't live long,
 #: and if a page is to blame, it will be alone in the end.
@@ -35,13 +35,18 @@ LOSSES_TO_GIVE_UP = 10
 
 
 class Job:
-    """A part in hand, and what is needed to work on it."""
+    """A part in hand, and what is needed to work on it.
 
-    def __init__(self, bench: Workbench, desk: Desk, claim: Claim, lease: Lease) -> None:
+    ``page_after`` tells, when the end of a range is near, which page will be read after it; 0: that is not known.
+    """
+
+    def __init__(self, bench: Workbench, desk: Desk, lease: Lease, page_after: Callable[[], int]) -> None:
+        claim = lease.claim
         self.bench = bench
         self.desk = desk
         self.claim = claim
         self.lease = lease
+        self.page_after = page_after
         self.document_id = claim.document_id
         self.record = partial(bench.store.record, claim.document_id, claim.attempt, held=claim.held)
         self.progress = Progress(self.record, bench.settings.report_interval_seconds)
@@ -56,39 +61,42 @@ class Job:
             raise TooMuchText(f"The document holds more than {settings.max_document_characters} characters.")
 
 
-def work_on(job: Job) -> int:
-    """Do the part in hand. Gives how many parts of the document wait afterwards.
+def work_on(job: Job) -> None:
+    """Do the part in hand.
 
     Raises `shared.errors.DocumentError` when the document is at fault, what `Lease.check` raises, `StoreUnavailable`.
     """
     job.check_cost()
     match job.claim.part.step:
         case Step.PLAN:
-            return plan(job)
+            plan(job)
         case Step.PAGES:
-            return parse(job)
+            parse(job)
         case Step.CHUNK:
-            return chunk_document(job)
+            chunk_document(job)
         case Step.LOAD:
-            return load_document(job)
+            load_document(job)
 
 
-def plan(job: Job) -> int:
+def plan(job: Job) -> None:
     """Count the pages, and have those parsed that no earlier attempt has parsed."""
     job.progress.begin(Status.PARSING, "Opening the file")
     document = job.desk.document(job.document_id, job.lease.check)
     done = job.bench.worklist.done(job.document_id)
     size = size_of_parts(document.page_count, job.bench.settings.pages_per_part)
     rest = missing(document.page_count, done, size)
+    if rest:
+        document.look_ahead(rest[0].first)
     kept = sum(part.pages for part in done)
-    return job.settle(rest=rest or [CHUNK], plan=Plan(document.page_count, kept, document.unit))
+    job.settle(rest=rest or [CHUNK], plan=Plan(document.page_count, kept, document.unit))
 
 
-def parse(job: Job) -> int:
+def parse(job: Job) -> None:
     """From a range of the uploaded file to a file of pages; the last range of a document leads on to chunking."""
     part = job.claim.part
     if job.claim.lost >= LOSSES_TO_HALVE and part.pages > 1:
-        return job.settle(rest=halves(part))
+        job.settle(rest=halves(part))
+        return
     findings, read = Findings(), []
     for reading in _readings(job):
         findings.note(reading)
@@ -99,7 +107,7 @@ def parse(job: Job) -> int:
     _store(job, read)
     last, characters = read[-1].number, sum(len(page.text) for page in read)
     found = {"token": job.claim.token, "characters": characters, "findings": findings.to_json()}
-    return job.settle(
+    job.settle(
         finished={pages(part.first, last): found},
         rest=[pages(last + 1, part.last)] if last < part.last else [],
         then=CHUNK,
@@ -132,14 +140,14 @@ def _readings(job: Job) -> Iterator[Reading]:
         for number in range(part.first, part.last + 1):
             job.check_cost()
             job.lease.read(number - part.first)
-            yield document.reading(number, part.last)
+            yield document.reading(number, number + 1 if number < part.last else job.page_after())
             if job.lease.elapsed_seconds > job.bench.settings.part_seconds:
                 return
     except HandBack:
         return
 
 
-def chunk_document(job: Job) -> int:
+def chunk_document(job: Job) -> None:
     """From the files of pages to the text of the document and a file of chunks."""
     done = job.bench.worklist.done(job.document_id)
     job.progress.begin(Status.CHUNKING, "Splitting the text into chunks", _warnings(done.values()))
@@ -158,7 +166,7 @@ def chunk_document(job: Job) -> int:
             wrote=lambda more: text.write(more.encode()),
         )
         file.writelines(to_json_lines(found))
-    return job.settle(then=LOAD, spent_seconds=job.lease.elapsed_seconds)
+    job.settle(then=LOAD, spent_seconds=job.lease.elapsed_seconds)
 
 
 def _reported(job: Job, pages: Iterable[Page], track: Track) -> Iterator[Page]:
@@ -178,7 +186,7 @@ def _pages(job: Job, done: dict[Part, Any]) -> Iterator[Page]:
             yield from pages_from(lines)
 
 
-def load_document(job: Job) -> int:
+def load_document(job: Job) -> None:
     """From the file of chunks to the database. The document is COMPLETED after it, and nothing of its work is left."""
     job.progress.begin(Status.LOADING, "Loading the chunks")
     count = _count_lines(job, chunks_path(job.document_id))
@@ -199,7 +207,6 @@ def load_document(job: Job) -> int:
     source = job.desk.source(job.document_id)
     if not source.sealed_password:  # who doesn't know the password shall not get at the text by the bytes alone
         job.bench.store.remember_result(job.document_id, source)
-    return 0
 
 
 def _count_lines(job: Job, path: str) -> int:

@@ -14,7 +14,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -85,15 +85,22 @@ class Sandbox:
         self._ahead: int | None = None
         self.page_count = self._open()
 
-    def reading(self, number: int, last: int = 0) -> Reading:
+    def reading(self, number: int, ahead: int = 0) -> Reading:
         """The page ``number``, from 1. One that can't be read within the walls is left out.
 
-        The pages after it up to ``last`` will be asked for next, most likely.
+        The page ``ahead`` will be asked for next, most likely; 0: that is not known.
         """
         try:
-            return self._again_after({Problem.CRASHED}, partial(self._read, number, last))
+            return self._again_after({Problem.CRASHED}, partial(self._read, number, ahead))
         except _Lost as lost:
             return Reading.left_out(number, lost.problem)
+
+    def look_ahead(self, number: int) -> None:
+        """The page ``number`` will be asked for first, most likely."""
+        if self._child and self._ahead is None:
+            with suppress(Died):  # whoever asks for the page finds out
+                self._child.send(b"0 %d" % number)
+            self._ahead = number
 
     def close(self) -> None:
         """End the process, if there is one."""
@@ -111,15 +118,15 @@ class Sandbox:
     ) -> None:
         self.close()
 
-    def _read(self, number: int, last: int) -> Reading:
+    def _read(self, number: int, ahead: int) -> Reading:
         # Who reads another page ahead may be at it for long, and that is no fault of this one.
         if self._pages_read == PAGES_PER_PROCESS or self._ahead not in {None, number}:
             self.close()
         if not self._child:
             self._open()
         self._pages_read += 1
-        values = self._ask(b"%d %d" % (number, last))
-        self._ahead = number + 1 if number < last else None
+        values = self._ask(b"%d %d" % (number, ahead))
+        self._ahead = ahead or None
         self.repaired |= values["repaired"]
         problem = values["problem"]
         page = page_from(values["page"])
@@ -186,15 +193,16 @@ def _understood(answer: bytes) -> dict[str, Any]:
 
 
 def _serve(opening: Callable[[], AbstractContextManager[Document]], line: socket.socket) -> None:
-    """What the process does: it opens the file, and then answers each number with that page."""
+    """What the process does: it opens the file, and then answers each number but 0 with that page."""
     try:
         with opening() as document:
             line.sendall(_told(page_count=document.page_count, unit=document.unit))
-            ahead: bytes | None = None
+            answer: bytes | None = None
             for request in line.makefile("rb"):
-                number, last = map(int, request.split())
-                line.sendall(ahead or _answer(document, number))
-                ahead = _answer_ahead(document, number + 1) if number < last else None
+                number, ahead = map(int, request.split())
+                if number:
+                    line.sendall(answer or _answer(document, number))
+                answer = _answer_ahead(document, ahead) if ahead else None
     except MemoryError:
         line.sendall(_OUT_OF_MEMORY)
     except DocumentError as error:

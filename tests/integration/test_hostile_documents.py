@@ -40,7 +40,7 @@ def read(tmp_path):
         began = time.monotonic()
         with Sandbox(lambda: opened(path, engine, LIMITS), walls=walls, tick=lambda: None) as document:
             count = document.page_count
-            readings = [document.reading(number, count) for number in range(1, count + 1)]
+            readings = [document.reading(number, (number + 1) % (count + 1)) for number in range(1, count + 1)]
             findings.repaired = document.repaired
         for reading in readings:
             findings.note(reading)

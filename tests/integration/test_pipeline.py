@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -22,10 +24,11 @@ from redis.retry import Retry
 from ingest_worker.desk import Desk
 from ingest_worker.drain import Drain
 from ingest_worker.pipeline import LOSSES_TO_GIVE_UP, LOSSES_TO_HALVE
-from ingest_worker.tasks import Hand
+from ingest_worker.shift import Shift
+from ingest_worker.tasks import work_for_a_while
 from ingest_worker.workbench import Workbench
 from shared import keys, task_names
-from shared.broker import make_celery
+from shared.broker import hint, make_celery
 from shared.errors import StoreUnavailable
 from shared.jobs import Status
 from shared.media import MediaType
@@ -35,7 +38,7 @@ from shared.protocol import State
 from shared.sealing import Seal
 from shared.storage import source_path, text_path
 from shared.store import Source, Store, utc_now
-from shared.worklist import Worklist
+from shared.worklist import Claim, Worklist
 from tests import pdfs, texts
 
 DOCUMENT = "01hzzzzzzzzzzzzzzzzzzzzzzz"
@@ -47,7 +50,6 @@ class Bench:
     def __init__(self, app: Celery, workbench: Workbench, client: redis.Redis) -> None:
         self.app = app
         self.client = client
-        self.hand = Hand(app, workbench, Drain())
         self._workbench = workbench
         self.settings = workbench.settings
         self.store = workbench.store
@@ -71,8 +73,13 @@ class Bench:
 
     def run(self, parts: int = 1000) -> int:
         """Work on so many parts, if there are. Gives how many there were."""
-        with Desk(self._workbench) as desk:
-            return sum(1 for _ in itertools.takewhile(lambda _: self.hand.work_on_next(desk), range(parts)))
+        call = partial(hint, self.app)
+        with Desk(self._workbench) as desk, Shift(self._workbench, desk, Drain(), call, seconds=60) as shift:
+            return sum(1 for _ in itertools.takewhile(lambda _: shift.work_on_next(), range(parts)))
+
+    def work(self) -> None:
+        """What a message has a worker do."""
+        work_for_a_while(self.app, self._workbench, Drain())
 
     def ingest(self, pdf: bytes) -> State:
         self.upload(pdf)
@@ -104,6 +111,23 @@ class Bench:
             self._workbench.worklist = Worklist(client, self._workbench.settings)
             yield
         self._workbench.worklist = connected
+
+    def lose_part(self) -> None:
+        """A worker claims a part and is gone."""
+        worklist = self._workbench.worklist
+        self.client.zadd(keys.running(DOCUMENT), {worklist.claim().part.name: 1})  # the lease ends
+        worklist.lapse(DOCUMENT)
+
+    def watch_settling(self) -> list[int]:
+        """How many parts are in hand each time that one of them is settled."""
+        settle, in_hand = self._workbench.worklist.settle, []
+
+        def watched(claim: Claim, **outcome: Any) -> int:
+            in_hand.append(self.client.zcard(keys.running(DOCUMENT)))
+            return settle(claim, **outcome)
+
+        self._workbench.worklist.settle = watched
+        return in_hand
 
     def state(self) -> State:
         return self.store.state(DOCUMENT)
@@ -180,11 +204,36 @@ def test_nothing_of_the_work_is_left_when_a_document_is_completed(bench):
     assert _stored(bench) == ["chunks.jsonl", "source", "text.txt"]
 
 
-def test_the_plan_calls_for_as_many_workers_as_there_are_parts(bench):
-    """Less the one that made the plan and goes on."""
-    bench.upload(pdfs.prose(25))
+def test_whoever_finds_more_than_one_can_do_calls_two_others_once(bench):
+    """Or as many as are of use. They do the same when they come, so all workers are there soon."""
+    bench.upload(pdfs.prose(40))
     bench.run(1)
-    assert bench.sent() == 3
+    assert bench.sent() == 2
+    bench.run(3)
+    assert bench.sent() == 4
+    bench.run()  # two parts are left
+    assert bench.sent() == 5
+
+
+def test_the_next_part_is_claimed_while_the_last_page_of_one_is_read(bench):
+    """So the reading goes on while pages are stored. At the end of the shift what was claimed and not begun is free."""
+    bench.upload(pdfs.prose(40))
+    in_hand = bench.watch_settling()
+    bench.run(3)
+    assert in_hand == [1, 2, 2, 1]  # the plan, two ranges, and the one that is handed back
+    bench.run()
+    assert in_hand[4:] == [2, 2, 1, 1]  # three ranges, and the chunks
+    assert bench.state().status is Status.COMPLETED
+
+
+def test_a_part_that_a_worker_was_lost_with_takes_no_other_along(bench):
+    """Else a page that is not to blame could be left out in the end."""
+    bench.upload(pdfs.prose(40))
+    bench.run(1)
+    bench.lose_part()
+    in_hand = bench.watch_settling()
+    bench.run(1)
+    assert in_hand == [1]
 
 
 @pytest.mark.parametrize(
@@ -274,7 +323,7 @@ def test_the_same_document_again_has_the_same_chunks(bench):
 
 def test_a_message_for_nothing_does_nothing(bench):
     """Nothing is raised, written or sent."""
-    bench.hand.work()
+    bench.work()
     assert bench.client.keys("*") == []
 
 
@@ -312,7 +361,7 @@ def test_without_redis_the_work_is_put_down(bench):
     """The document isn't marked as failed: its part is claimed by whoever comes next."""
     bench.upload(pdfs.prose(1))
     with bench.without_redis():
-        bench.hand.work()
+        bench.work()
     assert bench.state().status is Status.PENDING
 
 
@@ -324,7 +373,7 @@ def test_a_moment_without_redis_is_not_the_fault_of_the_document(bench):
         raise StoreUnavailable("Redis can't be reached.")
 
     bench.before_report(6, unavailable)
-    bench.hand.work()
+    bench.work()
     assert bench.state().message == "Parsed 2 of 5 pages"
 
 

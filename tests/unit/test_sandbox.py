@@ -199,10 +199,21 @@ def test_the_next_page_is_read_while_this_one_is_stored(path, reader, tries):
     """As far as the caller said, and no page twice."""
     reader(lambda _number: str(tries()))
     with nothing_left_behind(), sandboxed(path) as document:
-        assert document.reading(1, last=2).page.text == "1"
+        assert document.reading(1, ahead=3).page.text == "1"
         wait_until(lambda: tries.count == 2)
-        assert [document.reading(number, last=2).page.text for number in (2, 3)] == ["2", "3"]
+        assert [document.reading(number).page.text for number in (3, 2)] == ["2", "3"]
     assert tries.count == 3
+
+
+def test_a_page_can_be_read_before_any_is_asked_for(path, reader, tries):
+    """It is asked for later, or another is."""
+    reader(lambda number: f"{number}, {tries()}")
+    for number, expected in ((2, "2, 1"), (1, "1, 3")):
+        with nothing_left_behind(), sandboxed(path) as document:
+            before = tries.count
+            document.look_ahead(2)
+            wait_until(lambda before=before: tries.count == before + 1)
+            assert document.reading(number).page.text == expected
 
 
 @pytest.mark.parametrize(
@@ -217,8 +228,8 @@ def test_what_happens_ahead_happens_to_the_page_that_is_read(path, reader, probl
     }[problem]
     reader(lambda number: happens() if number == 2 else None)
     with nothing_left_behind(), sandboxed(path, walls=HASTE) as document:
-        assert [document.reading(number, last=3).problem for number in (1, 2, 3)] == [None, problem, None]
-        assert [document.reading(number, last=3).problem for number in (1, 3)] == [None, None]
+        assert [document.reading(number, number % 3 + 1).problem for number in (1, 2, 3)] == [None, problem, None]
+        assert [document.reading(number, ahead=2).problem for number in (1, 3)] == [None, None]
 
 
 def test_a_process_reads_only_so_many_pages(path, monkeypatch):
@@ -243,7 +254,7 @@ def test_memory_does_not_grow_with_the_pages(path, engine):
     for pages in (100, 300):  # by page 70 all that a page may need has been loaded
         with sandboxed(path, engine) as document:
             for number in range(1, pages + 1):
-                document.reading(number, pages)
+                document.reading(number, number + 1 if number < pages else 0)
         peaks.append(document.peak_bytes)
     few, many = peaks
     assert many - few < 6 << 20

@@ -1,0 +1,155 @@
+"""A worker at its desk: claims one part after the other, each a little before its time, and ends well whatever happens.
+
+While the last page of a range is read the next part is claimed. So whoever reads the pages goes on with that part's
+first one while this one is stored and settled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from ingest_worker import pipeline
+from ingest_worker.desk import Desk
+from ingest_worker.drain import Drain
+from ingest_worker.lease import HandBack, Lease
+from ingest_worker.pipeline import Job
+from ingest_worker.workbench import Workbench
+from shared.errors import DocumentError, IngestError, Refused, StoreUnavailable, UnknownIngestion
+from shared.jobs import Status
+from shared.parts import Step
+from shared.protocol import Failure
+from shared.worklist import Claim
+
+log = structlog.get_logger(__name__)
+
+INTERNAL_ERROR = Failure(IngestError.code, "Something went wrong on our side while working on this document.")
+
+#: So many others are called by whoever finds work for them.
+CALLED_AT_ONCE = 2
+
+
+class Shift:
+    """Works for the block. It lasts for so many seconds, and for the part that is in hand then.
+
+    ``call`` asks another worker to come. What was claimed ahead and not begun is handed back at the end.
+    """
+
+    def __init__(
+        self, bench: Workbench, desk: Desk, drain: Drain, call: Callable[[], object], *, seconds: float
+    ) -> None:
+        self._bench = bench
+        self._desk = desk
+        self._drain = drain
+        self._call = call
+        self._end = time.monotonic() + seconds
+        self._next: Lease | None = None
+        self._has_called = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._next is None:
+            return
+        with self._next as lease:
+            if error is None:  # else it comes back by its lease, as whatever else was in hand
+                _hand_back(self._job(lease))
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is time for a part more."""
+        return not self._drain.begun and (self._next is not None or time.monotonic() < self._end)
+
+    def work_on_next(self) -> bool:
+        """Work on one part. False when there is none. Raises `StoreUnavailable`."""
+        lease, self._next = self._next or self._claimed(), None
+        if lease is None:
+            return False
+        claim = lease.claim
+        with bound_contextvars(id=claim.document_id, attempt=claim.attempt, part=claim.part.name), lease:
+            self._work_on(self._job(lease))
+            if claim.part.step is Step.PLAN and self.goes_on:
+                self._next = self._claimed()  # before others come: the first page is being read already
+        return True
+
+    def _claimed(self) -> Lease | None:
+        claim = self._bench.worklist.claim()
+        if claim is None:
+            return None
+        if claim.part.step is Step.PAGES:
+            self._call_for_help()
+        settings = self._bench.settings
+        return Lease(
+            self._bench.worklist,
+            claim,
+            self._drain,
+            lease_seconds=settings.lease_seconds,
+            report_interval_seconds=settings.report_interval_seconds,
+        ).hold()
+
+    def _job(self, lease: Lease) -> Job:
+        return Job(self._bench, self._desk, lease, lambda: self._page_after(lease.claim))
+
+    def _page_after(self, claim: Claim) -> int:
+        """The page that comes after those of the part in hand, for which the next part is claimed; 0: none is known.
+
+        A part that a worker was lost with takes no other along: what is lost with too many workers is left out.
+        """
+        if self._next is None and not claim.lost and self.goes_on:
+            self._next = self._claimed()
+        if self._next is None or self._next.claim.document_id != claim.document_id:
+            return 0
+        return self._next.claim.part.first
+
+    def _work_on(self, job: Job) -> None:
+        """Work on a part. If the document is at fault or we are, it has FAILED by then."""
+        try:
+            pipeline.work_on(job)
+        except HandBack:
+            _hand_back(job)
+        except (Refused, UnknownIngestion) as overtaken:
+            log.info("part.overtaken", reason=overtaken.code)
+        except StoreUnavailable:
+            raise
+        except DocumentError as error:
+            if _fail(job, Failure(error.code, error.detail)):
+                log.info("document.failed", code=error.code)
+        except Exception:  # whatever it is, the document must not hang
+            if _fail(job, INTERNAL_ERROR):
+                log.exception("document.failed", code=INTERNAL_ERROR.code)
+        else:
+            log.info("part.done", seconds=round(job.lease.elapsed_seconds, 3))
+
+    def _call_for_help(self) -> None:
+        """Whoever finds more than one can do calls others, once, and they do the same: soon all are there."""
+        if not self._has_called:
+            self._has_called = True
+            for _ in range(self._bench.worklist.claimable(CALLED_AT_ONCE)):
+                self._call()
+
+
+def _hand_back(job: Job) -> None:
+    try:
+        job.settle(rest=[job.claim.part], spent_seconds=job.lease.elapsed_seconds)
+    except (Refused, UnknownIngestion) as overtaken:
+        log.info("part.overtaken", reason=overtaken.code)
+    else:
+        log.info("part.handed_back")
+
+
+def _fail(job: Job, failure: Failure) -> bool:
+    """Record the failure. False when nobody wants to know: the document was cancelled or is gone."""
+    try:
+        job.record(Status.FAILED, failure.message, error=failure)
+    except (Refused, UnknownIngestion) as overtaken:
+        log.info("part.overtaken", reason=overtaken.code)
+        return False
+    return True
