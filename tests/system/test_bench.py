@@ -124,8 +124,10 @@ def test_parse_speed_measures_each_engine_on_the_same_file(tmp_path):
     figures = parse_speed.measure(tmp_path / "prose.pdf", tmp_path, rounds=1)
     parse_speed.show([figures])
     assert figures.pages == 10
-    assert len(figures.service_seconds) == 4
-    assert min(figures.loop_seconds, figures.in_process_seconds, *figures.service_seconds.values()) > 0
+    measured = [figures.loop_seconds, figures.in_process_seconds, *figures.service_seconds.values()]
+    assert [len(seconds) for seconds in measured] == [2, 1, 1, 1, 1, 1]
+    assert all(min(seconds) > 0 for seconds in measured)
+    assert len(figures.beyond_reading) == 1
     assert figures.likeness > 0.98
     assert (figures.tables, figures.tables_equal) == (1, 1)
 
