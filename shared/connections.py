@@ -13,6 +13,7 @@ from typing import Any, cast
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.connection import AbstractConnection
+from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from shared.config import Settings
@@ -60,10 +61,13 @@ def pubsub_connection(settings: Settings) -> AbstractConnection:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """What redis-py raises in the block when Redis can't be reached becomes `StoreUnavailable`."""
+    """What redis-py raises in the block when Redis can't be reached becomes `StoreUnavailable`.
+
+    So does a script that is unknown though it has just been sent: Redis was restarted in between.
+    """
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, OSError) as error:
+    except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, NoScriptError, OSError) as error:
         raise StoreUnavailable("Redis can't be reached.") from error
 
 

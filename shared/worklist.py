@@ -150,11 +150,10 @@ class Worklist:
         return None
 
     def _ask_for_part(self, document_id: str) -> Sequence[Any]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.zadd(keys.LEASED, {document_id: _now_ms()})
-            args: Args = [listed(FINAL), self._lease_ms, self._most_running]
-            self._claim(keys=keys.of_document(document_id), args=args, client=pipe)
-            return cast("Sequence[Any]", pipe.execute()[-1])
+        # Not in one pipeline: a script that a Redis which was restarted has forgotten is sent again only by itself.
+        self._redis.zadd(keys.LEASED, {document_id: _now_ms()})
+        args: Args = [listed(FINAL), self._lease_ms, self._most_running]
+        return cast("Sequence[Any]", self._claim(keys=keys.of_document(document_id), args=args))
 
     def _claimed(self, document_id: str, answer: Sequence[Any]) -> Claim:
         part, token, attempt, lost, turn, spent_ms, characters, total, unit = answer

@@ -238,6 +238,12 @@ def test_a_redis_that_is_gone_has_one_error(settings, tmp_path):
             ask()
 
 
+def test_a_redis_that_forgets_a_script_again_and_again_is_not_there(client):
+    """It is restarted time after time: that is an outage, and no fault of whatever was asked for."""
+    with pytest.raises(StoreUnavailable), connections.translated():
+        client.evalsha("0" * 40, 0)
+
+
 @pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
 def test_a_retry_is_the_next_attempt(any_store, any_client, status):
     """The bar begins again, the numbers go on, and writers of the attempt before are refused."""

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 
 import pytest
+from redis.client import Pipeline
 
 from shared import connections, keys
 from shared.errors import AlreadyFinished, LostLease, UnknownIngestion
@@ -51,6 +52,14 @@ def test_a_part_is_claimed_once(store, worklist):
     """Whoever comes second gets the next part, and at the end nothing."""
     planned(store, worklist, "d", 20)
     assert [worklist.claim().part, worklist.claim().part, worklist.claim()] == [pages(1, 10), pages(11, 20), None]
+
+
+def test_a_redis_that_is_restarted_in_mid_claim_costs_no_claim(store, worklist, client, monkeypatch):
+    """It has forgotten the scripts that it was sent a moment ago."""
+    planned(store, worklist, "d", 10)
+    load = Pipeline.load_scripts
+    monkeypatch.setattr(Pipeline, "load_scripts", lambda pipe: (load(pipe), client.script_flush()))
+    assert worklist.claim().part == pages(1, 10)
 
 
 def test_a_claim_says_what_the_document_has_cost(store, worklist):
