@@ -7,15 +7,15 @@ import pytest
 
 from bench import loop_hold
 
-#: Work in one go, by the CPU that it took, of which no load of the machine is a part. Far more than is meant, and far
-#: less than what any of these things takes as a whole.
-MOST_MS = 40
+#: Work in one go, by the CPU that it took, of which no load of the machine is a part. Far more than is meant, since a
+#: cold cache or a first import counts, too, and far less than what an upload or a result of this size takes as a whole.
+MOST_MS = 120
 
 
 @pytest.fixture(scope="module")
 def phases() -> dict[str, loop_hold.Phase]:
     """A node with 500 viewers, of which one thing after the other was asked."""
-    measured = loop_hold.measure(viewers=500, seconds=1.0, upload_bytes=50_000_000, chunks=5_000)
+    measured = loop_hold.measure(viewers=500, seconds=1.0, upload_bytes=50_000_000, chunks=25_000)
     return {phase.name: phase for phase in measured}
 
 
