@@ -188,6 +188,7 @@ def _pages(job: Job, done: dict[Part, Any]) -> Iterator[Page]:
 
 def load_document(job: Job) -> None:
     """From the file of chunks to the database. The document is COMPLETED after it, and nothing of its work is left."""
+    source = job.desk.source(job.document_id)  # before the end: with that, its password is forgotten
     job.progress.begin(Status.LOADING, "Loading the chunks")
     count = _count_lines(job, chunks_path(job.document_id))
     track = job.progress.track(Status.LOADING, "Loaded", "chunks", count)
@@ -204,7 +205,6 @@ def load_document(job: Job) -> None:
         progress=overall_progress(Status.COMPLETED, 0, 0),
     )
     job.bench.storage.remove(pages_folder(job.document_id))
-    source = job.desk.source(job.document_id)
     if not source.sealed_password:  # who doesn't know the password shall not get at the text by the bytes alone
         job.bench.store.remember_result(job.document_id, source)
 

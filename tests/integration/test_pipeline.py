@@ -264,6 +264,16 @@ def test_a_password_opens_an_encrypted_file(bench, capsys):
     assert bench.store.earlier_result(bench.store.source(DOCUMENT)) is None
 
 
+def test_the_result_of_an_encrypted_file_is_kept_back_whoever_loads_it(bench):
+    """The parts may fall to workers that have never seen its password."""
+    bench.upload(pdfs.encrypted("secret"), password="secret")
+    for _ in range(10):
+        if not bench.state().is_final:
+            bench.run(1)
+    assert bench.state().status is Status.COMPLETED
+    assert bench.store.earlier_result(bench.store.source(DOCUMENT)) is None
+
+
 def test_a_wrong_password_can_be_mended_by_the_next_attempt(bench):
     """FAILED with a code, and retried with the right one."""
     bench.upload(pdfs.encrypted("secret"), password="wrong")
