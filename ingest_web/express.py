@@ -53,7 +53,7 @@ def _wanted(environ: WSGIEnvironment) -> list[str] | None:
     """The ids that are asked for, checked by nobody yet; None for another route."""
     rest = environ["PATH_INFO"].removeprefix(_ROUTE)
     if not rest:
-        return parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=2 * ids.MOST_IDS).get("id", [])
+        return parse_qs(environ.get("QUERY_STRING", "")).get("id", [])
     return [rest[1:]] if rest[0] == "/" and "/" not in rest[1:] else None
 
 

@@ -1,7 +1,7 @@
 """Streams that leave the request behind: the socket goes to the hub, the request's greenlet is gone.
 
-Only under `ingest_web.worker.RelayWorker` on a plain TCP or Unix socket. A viewer here is a descriptor, two watchers on
-the event loop and, while its socket is full, one latest state per document. Everything runs on the loop's one thread.
+Only under `ingest_web.worker.RelayWorker` on a plain TCP or Unix socket. A viewer here is a descriptor, a watcher on
+the event loop and, while its socket is full, two more and what the outbox holds. All on the loop's one thread.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ def can_hand_over(environ: WSGIEnvironment) -> bool:
     return (
         environ.get("ingest.handover", False)
         and isinstance(client, socket.socket)
-        and environ.get("wsgi.url_scheme") == "http"
         and not hasattr(client, "pending")
         and environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1")
     )

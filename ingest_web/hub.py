@@ -210,7 +210,9 @@ class Hub:
                 missed += self._news(cursor, latest, [] if seen else [latest])
             else:
                 asks.append((document_id, seen))
+        turn = Turn()
         for (_, after), history in self._read(asks).items():
+            turn.step()
             missed += self._news(cursor, newest(history), catch_up(history, after or 0))
         return missed
 
@@ -273,7 +275,8 @@ class Hub:
             self.is_connected = False
             for topic in self._topics.values():
                 topic.lost()
-        self.tally.connection_lost()
+        if not self._stopping.is_set():
+            self.tally.connection_lost()
 
     def received(self, messages: list[Message]) -> None:
         """Redis has published events, or confirmed subscriptions."""
@@ -321,10 +324,10 @@ class Hub:
             topic.reading = 0
             arrivals = self._arrivals.pop(topic.document_id, [])
             if history is not None and history.state is not None:
-                news = topic.read(history, now)
-                self._relay.put(topic, news, now)
+                missed, held_back = topic.read(history, now)
+                self._relay.put(topic, missed + held_back, now)
                 self._read_if_needed(topic)
-                self.tally.healed(len(news))
+                self.tally.healed(len(missed))
             doomed = list(topic.viewers) if history is not None and history.state is None else []
         for arrival in arrivals:
             _settle(arrival, topic.document_id, history)

@@ -1,7 +1,7 @@
 """What one viewer has yet to be sent: in order, nothing twice, and never much. Pure.
 
 As long as a viewer keeps up, each event goes through here untouched. One that falls behind is owed the latest state of
-each document and no more (conflation): every event is a full state, and a final one is always the latest.
+each document and no more (conflation): every event is a full state, and a final one is the latest of its attempt.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from ingest_web.replay import REPLAY_EVENTS
 MOST_EVENTS = REPLAY_EVENTS
 MOST_BYTES = 16 * 1024
 
+#: What was missed is sent event by event when it is no more than this.
+REPLAY_BYTES = 40 * 1024
+
 
 class Outbox:
     """The events that wait for one viewer. It is `live` once it has been brought up to date."""
@@ -29,7 +32,7 @@ class Outbox:
         #: Events that later ones took the place of.
         self.conflated = 0
         self._events: list[Event] | None = None
-        #: Of what was put in since it was empty, or conflated; what brought the viewer up to date is not counted.
+        #: Of what was put in since it was empty, or conflated; what brought the viewer up to date has its own bound.
         self._bytes = 0
 
     def __bool__(self) -> bool:
@@ -40,6 +43,9 @@ class Outbox:
         """Go live: ``missed`` brings the viewer up to date; what was put in meanwhile comes after it."""
         meanwhile, self._events = self._events, None
         self.live = True
+        missed = list(missed)
+        if sum(len(event.frame) for event in missed) > REPLAY_BYTES:
+            missed = latest_of_each(missed)
         for event in missed:
             self._bytes = 0
             self.put(event)

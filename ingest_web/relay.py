@@ -48,7 +48,7 @@ class Relay:
 
     def _send_all(self) -> None:
         oldest, deliveries = self._waiting[0][1], 0
-        while self._waiting:
+        for _ in range(len(self._waiting)):
             topic, event, since = self._waiting.popleft()
             viewers = tuple(topic.viewers)
             if event is not topic.latest and time.monotonic() - since > BEHIND_SECONDS and not event.rewinds:

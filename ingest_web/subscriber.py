@@ -32,7 +32,10 @@ PING_SECONDS = 3.0
 BACKOFF_FIRST_SECONDS = 0.05
 BACKOFF_MOST_SECONDS = 2.0
 
-#: A connection that lived for so long was a good one: the next is tried at once.
+#: Far beyond the longest wait, and far below what a number can hold.
+MOST_DOUBLINGS = 10
+
+#: After a connection that lived for so long, the waiting begins anew.
 GOOD_SECONDS = 5.0
 
 #: Channels in one SUBSCRIBE.
@@ -204,5 +207,5 @@ def _batches(names: list[str], size: int) -> Iterator[list[str]]:
 
 def _backoff_seconds(failures: int) -> float:
     """Full jitter under an exponential roof (AWS Architecture Blog, "Exponential Backoff And Jitter", 2015)."""
-    roof = min(BACKOFF_MOST_SECONDS, BACKOFF_FIRST_SECONDS * 2.0**failures)
+    roof = min(BACKOFF_MOST_SECONDS, BACKOFF_FIRST_SECONDS * 2.0 ** min(failures, MOST_DOUBLINGS))
     return random.uniform(0, roof)  # noqa: S311 - jitter

@@ -84,8 +84,8 @@ class Topic:
         self._hold(event)
         return False
 
-    def read(self, history: History, now: float) -> list[Event]:
-        """What viewers are to be sent when the document has been read: what was missed, then what was held back.
+    def read(self, history: History, now: float) -> tuple[list[Event], list[Event]]:
+        """What viewers are to be sent when the document has been read: what was missed; then what was held back.
 
         ``history`` must hold what `catch_up` wants for `seq`, read since Redis has confirmed the subscription. The
         first reading sends nothing: who waited for it is brought up to date from `latest`.
@@ -93,11 +93,11 @@ class Topic:
         self.reading = 0
         self.heard_at = now
         missed = catch_up(history, self.seq or 0) or self._another(history)
-        events = missed if self.latest else []
+        news = missed if self.latest else []
         self.latest = missed[-1] if missed else self.latest
         self.live = True
         held, self._held = self._held, []
-        return events + [event for event in held if self.live and self.published(event, now)]
+        return news, [event for event in held if self.live and self.published(event, now)]
 
     def _another(self, history: History) -> list[Event]:
         """The state as a rewind, when it has the number of the latest event and is not it: Redis lost that one."""

@@ -104,7 +104,9 @@ class Settings(BaseModel):
         64, ge=1, description="Events kept per document, about, to bring a lost connection up to date."
     )
 
-    heartbeat_seconds: float = Field(15, gt=0, description="A comment on every stream, to keep proxies from closing.")
+    heartbeat_seconds: float = Field(
+        15, gt=0, description="A comment on a stream that is silent for so long, to keep proxies from closing."
+    )
     watchdog_seconds: float = Field(
         15, gt=0, description="A watched document that was silent for so long is read again, lest a message was lost."
     )

@@ -305,6 +305,11 @@ def test_a_document_that_could_not_be_read_is_read_later(hub_over):
     wait_until(lambda: watching.has(1, 2, 3))
 
 
+def test_an_outage_may_be_as_long_as_it_likes():
+    """The waiting between two tries has a roof, whatever their number."""
+    assert all(0 <= subscriber._backoff_seconds(failures) <= subscriber.BACKOFF_MOST_SECONDS for failures in (1, 10**6))
+
+
 def test_nobody_joins_a_process_that_drains(hub_over):
     """Who comes late is asked to come back, to another node."""
     hub = hub_over(Redis(d=1))

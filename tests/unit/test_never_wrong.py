@@ -222,7 +222,8 @@ class Node:
         if topic.reading != number or self.topics.get(topic.document_id) is not topic:
             return  # the connection was lost meanwhile, or the document given up
         assert reading.answer is not None
-        self.outgoing += [(topic, event) for event in topic.read(reading.answer, NOW)]
+        missed, held_back = topic.read(reading.answer, NOW)
+        self.outgoing += [(topic, event) for event in missed + held_back]
         for stream in self.streams:
             stream.expected.discard(topic.document_id)
         self.read_if_needed(topic)
