@@ -99,11 +99,6 @@ class State:
         )
         return cls(**known)
 
-    @classmethod
-    def from_hash(cls, stored: Mapping[bytes, bytes]) -> Self:
-        """The state from the hash in Redis, as `redis.Redis.hgetall` gives it."""
-        return cls.from_json(json_of_hash(stored))
-
 
 #: The fields of a state, in the order on the wire.
 FIELDS: tuple[str, ...] = tuple(field.name for field in fields(State))
