@@ -18,7 +18,7 @@ from ingest_worker.stages.findings import Findings, counted
 from ingest_worker.stages.reading import Problem, Reading
 from ingest_worker.workbench import Workbench
 from shared.documents import Page, chunks_from, pages_from, to_json_lines
-from shared.errors import TookTooLong, TooMuchText
+from shared.errors import TookTooLong, TooMuchText, WorkersLost
 from shared.jobs import Status, overall_progress
 from shared.media import MediaType
 from shared.parts import CHUNK, LOAD, Part, Step, halves, missing, pages, size_of_parts
@@ -30,7 +30,7 @@ from shared.worklist import Plan
 #: and if a page is to blame, it will be alone in the end.
 LOSSES_TO_HALVE = 2
 
-#: A single page is given up then; the document completes without it.
+#: A single page is given up then; the document completes without it. It can't do without any other step.
 LOSSES_TO_GIVE_UP = 10
 
 
@@ -60,6 +60,12 @@ class Job:
         if self.claim.characters > settings.max_document_characters:
             raise TooMuchText(f"The document holds more than {settings.max_document_characters} characters.")
 
+    def check_losses(self) -> None:
+        """Return when another worker may be risked on the part. Raises `WorkersLost`."""
+        step, lost = self.claim.part.step, self.claim.lost
+        if step is not Step.PAGES and lost >= LOSSES_TO_GIVE_UP:
+            raise WorkersLost(f"{lost} workers, one after the other, were lost with the step {str(step)!r}.")
+
 
 def work_on(job: Job) -> None:
     """Do the part in hand.
@@ -67,6 +73,7 @@ def work_on(job: Job) -> None:
     Raises `shared.errors.DocumentError` when the document is at fault, what `Lease.check` raises, `StoreUnavailable`.
     """
     job.check_cost()
+    job.check_losses()
     match job.claim.part.step:
         case Step.PLAN:
             plan(job)

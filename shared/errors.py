@@ -25,7 +25,8 @@
         ├── TooManyPages                too_many_pages
         ├── TooMuchText                 too_much_text
         ├── TookTooLong                 took_too_long
-        └── Unreadable                  unreadable
+        ├── Unreadable                  unreadable
+        └── WorkersLost                 workers_lost
 
 Errors of other libraries are translated where they enter, with ``raise ... from``. This module knows no framework:
 `ingest_web.problems` renders the tree as ``application/problem+json``.
@@ -225,3 +226,9 @@ class Unreadable(DocumentError):
     """Too damaged: not one page could be recovered."""
 
     code = "unreadable"
+
+
+class WorkersLost(DocumentError):
+    """Worker after worker was lost with a step that can't be done in pieces."""
+
+    code = "workers_lost"

@@ -229,9 +229,8 @@ class Worklist:
         at = encode(timestamp(self._clock()))
         with translated():
             seen = self._redis.zscore(keys.LEASED, document_id)
-            code, lost, waiting, running, turn = self._lapse(
-                keys=keys.of_document(document_id), args=[listed(FINAL), PLAN.name, at, self._history_events]
-            )
+            args: Args = [listed(FINAL), PLAN.name, at, self._history_events, self._lease_ms]
+            code, lost, waiting, running, turn = self._lapse(keys=keys.of_document(document_id), args=args)
             if code in _REFUSALS:
                 raise _REFUSALS[code](f"{document_id} is not on its way.")
             if waiting:

@@ -29,8 +29,9 @@ end
 local turn = redis.call('HINCRBY', WORK, 'turn', math.max(1, size(part)))
 local token = attempt .. '.' .. string.format('%.0f', redis.call('HINCRBY', WORK, 'tokens', 1))
 redis.call('ZREM', WAITING, part)
-redis.call('ZADD', RUNNING, now_ms() + lease_ms, part)
-redis.call('HSET', WORK, 'token:' .. part, token)
+local now = now_ms()
+redis.call('ZADD', RUNNING, now + lease_ms, part)
+redis.call('HSET', WORK, 'token:' .. part, token, 'since_ms:' .. part, string.format('%.0f', now))
 local known = redis.call('HMGET', WORK, 'lost:' .. part, 'spent_ms', 'characters', 'total', 'unit')
 for i = 1, 4 do
   known[i] = tonumber(known[i] or 0)

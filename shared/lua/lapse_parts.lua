@@ -4,11 +4,18 @@
 -- ARGV[2]  first_part       what waits when a document is found for which nothing waits and nothing runs
 -- ARGV[3]  at               the time of the event, in JSON
 -- ARGV[4]  history_events   how many events the stream keeps, about
+-- ARGV[5]  lease_ms         how long a lease is: so long before its end was the last sign of life
 --
 -- Returns   {code, lost, waiting, running, turn}: 'running', 'unknown_ingestion' or 'already_finished'; the names of the
 --           parts that were taken back; how many wait and run now; the document's turn
 -- Publishes the event "Worker lost, ..." when there was one
-local final, first_part, at, history_events = unpack(ARGV)
+local final, first_part, at, history_events, lease_ms = unpack(ARGV)
+
+-- The document pays for what was done in vain as well: how long, until the last sign of life.
+local function spent_ms(part)
+  local since = tonumber(redis.call('HGET', WORK, 'since_ms:' .. part))
+  return since and math.max(0, redis.call('ZSCORE', RUNNING, part) - lease_ms - since) or 0
+end
 
 local status = standing()
 if not status then
@@ -20,6 +27,7 @@ end
 local lost = redis.call('ZRANGEBYSCORE', RUNNING, '-inf', now_ms())
 local resume
 for _, part in ipairs(lost) do
+  redis.call('HINCRBY', WORK, 'spent_ms', string.format('%.0f', spent_ms(part)))
   reach(-let_go(part))
   redis.call('ZADD', WAITING, order(part), part)
   redis.call('HINCRBY', WORK, 'lost:' .. part, 1)

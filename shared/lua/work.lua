@@ -41,7 +41,7 @@ end
 local function let_go(part)
   local counted = tonumber(redis.call('HGET', WORK, 'read:' .. part) or 0)
   redis.call('ZREM', RUNNING, part)
-  redis.call('HDEL', WORK, 'token:' .. part, 'read:' .. part)
+  redis.call('HDEL', WORK, 'token:' .. part, 'read:' .. part, 'since_ms:' .. part)
   return counted
 end
 

@@ -33,7 +33,7 @@ from shared.errors import StoreUnavailable
 from shared.jobs import Status
 from shared.media import MediaType
 from shared.options import Options
-from shared.parts import Part, pages
+from shared.parts import CHUNK, LOAD, PLAN, Part, pages
 from shared.protocol import State
 from shared.sealing import Seal
 from shared.storage import source_path, text_path
@@ -112,10 +112,12 @@ class Bench:
             yield
         self._workbench.worklist = connected
 
-    def lose_part(self) -> None:
+    def lose_part(self, expected: Part | None = None) -> None:
         """A worker claims a part and is gone."""
         worklist = self._workbench.worklist
-        self.client.zadd(keys.running(DOCUMENT), {worklist.claim().part.name: 1})  # the lease ends
+        part = worklist.claim().part
+        assert expected in {None, part}
+        self.client.zadd(keys.running(DOCUMENT), {part.name: 1})  # the lease ends
         worklist.lapse(DOCUMENT)
 
     def watch_settling(self) -> list[int]:
@@ -472,6 +474,22 @@ def test_a_range_that_workers_are_lost_with_is_halved_until_the_page_is_alone(be
     assert final.status is Status.COMPLETED
     assert [(warning.code, warning.pages) for warning in final.warnings] == [("page_crashed", (6,))]
     assert losses[pages(6, 6)] == LOSSES_TO_GIVE_UP
+
+
+@pytest.mark.parametrize(("done", "step"), [(0, PLAN), (2, CHUNK), (3, LOAD)], ids=["plan", "chunk", "load"])
+def test_a_step_that_workers_are_lost_with_again_and_again_fails_the_document(bench, done, step):
+    """With a code, so that it takes no more workers along. The next attempt may have better luck."""
+    bench.upload(pdfs.prose(3))
+    bench.run(done)
+    for _ in range(LOSSES_TO_GIVE_UP):
+        bench.lose_part(step)
+    assert bench.run() == 1
+    final = bench.state()
+    assert (final.status, final.error.code) == (Status.FAILED, "workers_lost")
+    assert final.error.message.startswith(f"{LOSSES_TO_GIVE_UP} workers")
+    bench.store.begin_attempt(DOCUMENT)
+    bench.run()
+    assert bench.state().status is Status.COMPLETED
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,16 @@ def test_a_claim_says_what_the_document_has_cost(store, worklist):
     assert (claim.attempt, claim.lost, claim.spent_seconds, claim.characters, claim.total) == (1, 0, 1.0, 100, 20)
 
 
+def test_what_a_lost_worker_has_spent_counts_too(store, worklist, settings):
+    """From its claim to its last sign of life: else a document could cost workers without end."""
+    planned(store, worklist, "d", 10)
+    lost = worklist.claim()
+    threading.Event().wait(0.2)
+    worklist.renew(lost)
+    wait_until(lambda: worklist.lapse("d").lost, what="the end of the lease")
+    assert 0.2 <= worklist.claim().spent_seconds < 0.2 + settings.lease_seconds
+
+
 def test_no_more_parts_of_a_document_are_in_hand_than_may_be(store, worklist):
     """The others get their turn; a part that is settled makes room for the next."""
     planned(store, worklist, "large", 100)
