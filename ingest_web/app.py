@@ -8,7 +8,7 @@ from wsgiref.types import WSGIApplication
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from ingest_web import health, ingestions, metrics, pages, problems, services, streams, uploads
+from ingest_web import access, health, ingestions, metrics, pages, problems, services, streams, uploads
 from ingest_web.envelope import Envelope
 from ingest_web.express import Express
 from ingest_web.origins import Origins
@@ -24,6 +24,7 @@ def create_app(settings: Settings) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     services.install(app, Services.from_settings(settings))
     problems.install(app)
+    access.install(app)
     for module in (uploads, ingestions, streams, health, metrics, pages):
         app.register_blueprint(module.blueprint)
     origins = Origins(origin.parse_list(settings.allowed_origins))

@@ -16,7 +16,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from flask import Flask
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
-from ingest_web import handover, ids, problems, services, sse, streams
+from ingest_web import access, handover, problems, services, sse, streams
 from ingest_web.cursor import Cursor
 from ingest_web.envelope import NO_SNIFFING
 from ingest_web.handover import SocketViewer
@@ -67,7 +67,7 @@ def _head(of_origin: Headers) -> bytes:
 def _stream(
     current: Services, wanted: list[str], head: bytes, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
-    cursor = Cursor(ids.checked_all(wanted), environ.get("HTTP_LAST_EVENT_ID"))
+    cursor = Cursor(access.watched(current.guard, environ, wanted), environ.get("HTTP_LAST_EVENT_ID"))
     viewer = SocketViewer(cursor, current.settings.retry_ms, current.settings.stall_seconds)
     refusal = streams.admit(current, viewer, environ.get("REMOTE_ADDR", ""))
     if refusal is not None:

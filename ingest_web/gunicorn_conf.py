@@ -14,6 +14,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 from gunicorn.http import message
 
+from ingest_web import binding
 from shared import logs
 from shared.config import Settings
 from shared.errors import SettingsError
@@ -54,8 +55,12 @@ control_socket_disable = True
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
-def on_starting(_server: object) -> None:
-    """In the master, before any process is there."""
+def on_starting(server: Any) -> None:
+    """In the master, before any process is there. Nobody listens yet."""
+    try:
+        binding.refuse_if_open(_settings, server.cfg.address)
+    except SettingsError as error:
+        sys.exit(f"ingest-web: {error}")
     os.environ[_METRICS_FOLDER] = tempfile.mkdtemp(prefix="ingest-web-")
 
 

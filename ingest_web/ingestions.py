@@ -9,6 +9,7 @@ from contextlib import suppress
 from flask import Blueprint, Response, request
 
 from ingest_web import dispatch, ids, partial, services
+from ingest_web.access import caller, owned
 from ingest_web.turns import Turn
 from shared.documents import to_json_lines
 from shared.errors import InvalidOption, NotReady, NotRetryable, OutOfOrder, Refused
@@ -28,14 +29,14 @@ def index() -> Response:
     """The documents, newest first: ``limit`` of them, older than the id ``before``; ``next`` leads on."""
     limit = _limit()
     before = request.args.get("before")
-    states = services.current().store.newest(limit, ids.checked(before) if before else None)
+    states = services.current().store.newest(caller().tenant, limit, ids.checked(before) if before else None)
     return Response(_listing(states, limit), content_type="application/json", headers=NO_STORE)
 
 
 @blueprint.get("/status/<document_id>")
 def status(document_id: str) -> Response:
     """The state, byte for byte as the last event carried it."""
-    state = services.current().store.state_json(ids.checked(document_id))
+    state = services.current().store.state_json(owned(document_id))
     return Response(state, content_type="application/json", headers=NO_STORE)
 
 
@@ -46,7 +47,7 @@ def chunks(document_id: str) -> Response:
     Raises `NotReady` when there is nothing yet, and nothing to come.
     """
     current = services.current()
-    state = current.store.state(ids.checked(document_id))
+    state = current.store.state(owned(document_id))
     if state.status is Status.COMPLETED:
         return _lines(to_json_lines(current.chunks.of(document_id)), partial=False)
     found = partial.find(current, document_id) if state.status in partial.STATES else None
@@ -64,7 +65,7 @@ def _lines(lines: Iterator[bytes], *, partial: bool) -> Response:
 def delete(document_id: str) -> Response:
     """Cancel a running document, which answers with its state; remove a finished one, which answers 204."""
     current = services.current()
-    state = current.store.state(ids.checked(document_id))
+    state = current.store.state(owned(document_id))
     if not state.is_final:
         with suppress(Refused):  # it has just finished by itself: who asked shall see that before anything is removed
             current.store.record(document_id, state.attempt, Status.CANCELLED, "Cancelled")
@@ -81,7 +82,7 @@ def retry(document_id: str) -> Response:
     current = services.current()
     password = request.form.get("password", "")
     try:
-        state = current.store.begin_attempt(ids.checked(document_id), current.seal.close(password) if password else "")
+        state = current.store.begin_attempt(owned(document_id), current.seal.close(password) if password else "")
     except OutOfOrder as error:
         raise NotRetryable("Only what FAILED or was CANCELLED can be tried again.") from error
     dispatch.call_worker()

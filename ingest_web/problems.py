@@ -9,7 +9,7 @@ import structlog
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
-from shared.errors import IngestError, StoreUnavailable
+from shared.errors import IngestError, StoreUnavailable, Unauthorized
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -43,6 +43,8 @@ def _answer_ours(error: IngestError) -> Response:
     if isinstance(error, StoreUnavailable):
         response.headers["Retry-After"] = str(error.retry_after_seconds)
         log.warning("request.unavailable", detail=error.detail, cause=str(error.__cause__))
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = 'Bearer realm="ingest-live"'  # RFC 6750, section 3
     return response
 
 

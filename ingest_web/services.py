@@ -11,6 +11,7 @@ from celery import Celery
 from flask import Flask, current_app
 
 from ingest_web.admission import Admission
+from ingest_web.guard import Guard
 from ingest_web.hub import Hub
 from ingest_web.instruments import Instruments, Standing
 from ingest_web.pubsub import PubSub
@@ -38,6 +39,7 @@ class Services:
     storage: Storage
     broker: Celery
     hub: Hub
+    guard: Guard
     admission: Admission
     instruments: Instruments
 
@@ -56,6 +58,7 @@ class Services:
         self.hub.stop()
         self.store.close()
         self.broker.close()
+        self.guard.close()
         if "chunks" in self.__dict__:
             self.chunks.close()
 
@@ -79,6 +82,7 @@ class Services:
                 report=lambda hub: instruments.add(hub.tally.taken(), _standing(hub, client)),
             ),
             instruments=instruments,
+            guard=Guard(settings, store),
             admission=Admission(settings.max_streams, settings.max_streams_per_address),
         )
 

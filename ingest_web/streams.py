@@ -12,7 +12,7 @@ from functools import partial
 import structlog
 from flask import Blueprint, Response, request
 
-from ingest_web import ids, services, sse
+from ingest_web import access, services, sse
 from ingest_web.admission import NoSeat
 from ingest_web.cursor import Cursor
 from ingest_web.services import Services
@@ -27,19 +27,20 @@ blueprint = Blueprint("streams", __name__)
 @blueprint.get("/status/stream/<document_id>")
 def stream_one(document_id: str) -> Response:
     """The events of one document."""
-    return _stream(ids.checked_all([document_id]))
+    return _stream([document_id])
 
 
 @blueprint.get("/status/stream")
 def stream_many() -> Response:
     """The events of the documents ``?id=A&id=B``, on one connection."""
-    return _stream(ids.checked_all(request.args.getlist("id")))
+    return _stream(request.args.getlist("id"))
 
 
-def _stream(document_ids: tuple[str, ...]) -> Response:
+def _stream(wanted: list[str]) -> Response:
+    current = services.current()
+    document_ids = access.watched(current.guard, request.environ, wanted)
     if request.method == "HEAD":
         return Response(headers=sse.HEADERS)
-    current = services.current()
     viewer = QueuedViewer(Cursor(document_ids, request.headers.get("Last-Event-ID")), current.settings.retry_ms)
     refusal = admit(current, viewer, request.remote_addr or "")
     if refusal is not None:

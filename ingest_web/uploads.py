@@ -16,6 +16,7 @@ import structlog
 from flask import Blueprint, Response, jsonify, request, url_for
 
 from ingest_web import dispatch, forms, ids, media, services
+from ingest_web.access import caller
 from ingest_web.forms import FileBegins, Option, Piece
 from ingest_web.turns import Turn
 from shared.errors import EmptyFile, InvalidOption, StoreUnavailable, TooLarge, UnsupportedMediaType
@@ -91,6 +92,7 @@ def _store(document_id: str, boundary: str) -> tuple[Source, Terms]:
         path=path,
         options=options,
         sealed_password=current.seal.close(password) if password else "",
+        tenant=caller().tenant,
     )
     return source, terms
 

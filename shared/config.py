@@ -48,6 +48,11 @@ class Settings(BaseModel):
     storage_url: str = Field("", description="Any fsspec URL for uploads. Empty: `storage` under `INGEST_VAR`.")
     database_url: str = Field("", description="SQLAlchemy URL for the chunks. Empty: SQLite under `INGEST_VAR`.")
 
+    auth: Literal["", "keys", "off"] = Field(
+        "",
+        description="`keys`: every request shows an API key. `off`: everybody may do everything. Empty: as `off`, for "
+        "a web node that listens on this machine alone; any other does not start.",
+    )
     secret_key: SecretStr = Field(
         SecretStr(""),
         description="Seals the passwords of encrypted files; the same for all web nodes and workers. Empty: made once, "

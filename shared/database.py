@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,13 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from shared.config import Settings
 from shared.documents import Chunk, fields, rows_from
+from shared.errors import StoreUnavailable
 
 ROWS_PER_INSERT = 500
 ROWS_PER_FETCH = 500
@@ -58,7 +61,7 @@ class ChunkTable:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        _create_where_missing(engine)
+        create_where_missing(engine, CHUNKS)
         _add_missing_columns(engine)
 
     @classmethod
@@ -104,7 +107,8 @@ class ChunkTable:
 
 def make_engine(url: str) -> Engine:
     """An engine for the URL. SQLite gets a write-ahead log: readers and the one writer don't wait for each other."""
-    engine = create_engine(url, pool_pre_ping=True)
+    # What is stored does not become part of an error's text.
+    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         path = make_url(url).database
         if path and path != ":memory:":
@@ -124,12 +128,22 @@ def _chunk(row: Row[Any]) -> Chunk:
     return Chunk(**values, tables=tuple(map(rows_from, tables)))
 
 
-def _create_where_missing(engine: Engine) -> None:
-    # Not METADATA.create_all: it looks first and creates then, and processes that start together all look first.
+def create_where_missing(engine: Engine, table: Table) -> None:
+    """Bring a table and its indexes into being."""
+    # Not MetaData.create_all: it looks first and creates then, and processes that start together all look first.
     with engine.begin() as transaction:
-        transaction.execute(CreateTable(CHUNKS, if_not_exists=True))
-        for index in CHUNKS.indexes:
+        transaction.execute(CreateTable(table, if_not_exists=True))
+        for index in table.indexes:
             transaction.execute(CreateIndex(index, if_not_exists=True))
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """What SQLAlchemy raises in the block when the database can't be reached becomes `StoreUnavailable`."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        raise StoreUnavailable("The database can't be reached.") from error
 
 
 def _add_missing_columns(engine: Engine) -> None:

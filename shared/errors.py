@@ -7,6 +7,8 @@
     │   ├── TooManyFiles           400  too_many_files
     │   ├── MalformedUpload        400  malformed_upload
     │   ├── UploadInterrupted      400  upload_interrupted
+    │   ├── Unauthorized           401  unauthorized
+    │   ├── Forbidden              403  forbidden
     │   ├── UnknownIngestion       404  unknown_ingestion
     │   ├── NotReady               409  not_ready
     │   ├── NotRetryable           409  not_retryable
@@ -91,6 +93,22 @@ class UploadInterrupted(RequestError):
 
     code = "upload_interrupted"
     title = "The upload ended early"
+
+
+class Unauthorized(RequestError):
+    """No key that opens anything was shown."""
+
+    code = "unauthorized"
+    status = 401
+    title = "A valid API key is needed"
+
+
+class Forbidden(RequestError):
+    """The key is good, but not for this."""
+
+    code = "forbidden"
+    status = 403
+    title = "The API key is not good for this"
 
 
 class UnknownIngestion(RequestError):

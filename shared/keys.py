@@ -8,9 +8,6 @@ from __future__ import annotations
 
 PREFIX = "ingest:"
 
-#: Sorted set of all document ids, all with score 0; ids sort by time of creation.
-INDEX = f"{PREFIX}index"
-
 #: Sorted sets that lead to the documents; the truth is in the documents' own keys, and the sweeper mends these.
 #: Not final yet; score: since when, in ms.
 ACTIVE = f"{PREFIX}active"
@@ -78,6 +75,11 @@ def of_document(document_id: str) -> list[str]:
     return [key(document_id) for key in (state, events, source, waiting, running, work, done)]
 
 
+def index(tenant: str) -> str:
+    """Sorted set: all documents of a tenant, all with score 0; ids sort by time of creation."""
+    return f"{PREFIX}index:{tenant}"
+
+
 def result(fingerprint: str) -> str:
-    """String: the id of a COMPLETED document with these bytes and options."""
+    """String: the id of a COMPLETED document of the same tenant with these bytes and options."""
     return f"{PREFIX}result:{fingerprint}"

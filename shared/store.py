@@ -15,6 +15,7 @@ from typing import Any, cast
 import redis
 
 from shared import keys, scripts
+from shared.access import DEFAULT_TENANT
 from shared.config import Settings
 from shared.connections import translated
 from shared.errors import AlreadyFinished, LostLease, OutOfOrder, Refused, StaleAttempt, UnknownIngestion
@@ -57,11 +58,13 @@ class Source:
     path: str
     options: Options
     sealed_password: str = ""
+    tenant: str = DEFAULT_TENANT
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same bytes with the same options."""
-        return hashlib.sha256(f"{self.sha256}\n{self.options.model_dump_json()}".encode()).hexdigest()
+        """The same for the same bytes with the same options, of the same tenant."""
+        whole = f"{self.tenant}\n{self.sha256}\n{self.options.model_dump_json()}"
+        return hashlib.sha256(whole.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ class Store:
         with translated():
             # The sorted sets live in slots of their own: a name in them without a document is skipped and struck off,
             # a document that they don't name would never be found.
-            self._redis.zadd(keys.INDEX, {document_id: 0})
+            self._redis.zadd(keys.index(source.tenant), {document_id: 0})
             turn = self._enrol(document_id, now)
             args = [self._history_events, turn, PLAN.name, len(stored_source), *stored_source, *_flat(fields)]
             _, payload = self._create(keys=keys.of_document(document_id), args=args)
@@ -279,15 +282,26 @@ class Store:
             replies = iter(pipe.execute())
         return {ask: _history(next(replies), () if ask[1] is None else next(replies)) for ask in wanted}
 
-    def newest(self, limit: int, before: str | None = None) -> list[bytes]:
-        """States as JSON, newest first, of at most ``limit`` documents, older than the id ``before``."""
+    def check_tenant(self, document_ids: Sequence[str], tenant: str) -> None:
+        """Return when all these are documents of the tenant. Raises `UnknownIngestion`, which names the others."""
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            for document_id in document_ids:
+                pipe.hget(keys.source(document_id), "tenant")
+            tenants = pipe.execute()
+        others = [name for name, found in zip(document_ids, tenants, strict=True) if found != tenant.encode()]
+        if others:
+            raise UnknownIngestion("There are no ingestions with some of these ids.", ids=others)
+
+    def newest(self, tenant: str, limit: int, before: str | None = None) -> list[bytes]:
+        """States as JSON, newest first, of at most ``limit`` documents of a tenant, older than the id ``before``."""
+        index = keys.index(tenant)
         bound = f"({before}" if before else "+"
         with translated():
-            names = cast("list[bytes]", self._redis.zrevrangebylex(keys.INDEX, bound, "-", start=0, num=limit))
+            names = cast("list[bytes]", self._redis.zrevrangebylex(index, bound, "-", start=0, num=limit))
             states = dict(self._states(names))
             gone = [name for name, state in states.items() if state is None]
             if gone:
-                self._redis.zrem(keys.INDEX, *gone)
+                self._redis.zrem(index, *gone)
         return [state for state in states.values() if state is not None]
 
     def _states(self, names: Sequence[bytes]) -> Iterator[tuple[bytes, bytes | None]]:
@@ -308,11 +322,14 @@ class Store:
 
     def delete(self, document_id: str) -> None:
         """Remove every trace of a document from Redis."""
-        with translated(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.delete(*keys.of_document(document_id))
-            for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED, keys.FINISHED, keys.INDEX):
-                pipe.zrem(key, document_id)
-            pipe.execute()
+        with translated():
+            tenant = cast("bytes | None", self._redis.hget(keys.source(document_id), "tenant"))
+            index = keys.index(tenant.decode() if tenant else DEFAULT_TENANT)
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.delete(*keys.of_document(document_id))
+                for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED, keys.FINISHED, index):
+                    pipe.zrem(key, document_id)
+                pipe.execute()
 
 
 def _outcome(code: bytes, payload: bytes, refusal: str) -> State:
@@ -369,6 +386,7 @@ def _source_to_hash(source: Source) -> list[str | int]:
         "path", source.path,
         "options", source.options.model_dump_json(),
         "sealed_password", source.sealed_password,
+        "tenant", source.tenant,
     ]  # fmt: skip
 
 

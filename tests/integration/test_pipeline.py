@@ -28,6 +28,7 @@ from ingest_worker.shift import Shift
 from ingest_worker.tasks import work_for_a_while
 from ingest_worker.workbench import Workbench
 from shared import keys, task_names
+from shared.access import DEFAULT_TENANT
 from shared.broker import hint, make_celery
 from shared.errors import StoreUnavailable
 from shared.jobs import Status
@@ -202,7 +203,7 @@ def test_nothing_of_the_work_is_left_when_a_document_is_completed(bench):
     left = {key.decode() for key in bench.client.keys("*") if not key.startswith(keys.BROKER_PREFIX.encode())}
     documents = {keys.state(DOCUMENT), keys.events(DOCUMENT), keys.source(DOCUMENT)}
     result = keys.result(bench.store.source(DOCUMENT).fingerprint)
-    assert left == documents | {keys.INDEX, keys.FINISHED, keys.SERVED, result}
+    assert left == documents | {keys.index(DEFAULT_TENANT), keys.FINISHED, keys.SERVED, result}
     assert _stored(bench) == ["chunks.jsonl", "source", "text.txt"]
 
 

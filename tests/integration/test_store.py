@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from shared import connections, keys
+from shared.access import DEFAULT_TENANT
 from shared.errors import AlreadyFinished, OutOfOrder, Refused, StaleAttempt, StoreUnavailable, UnknownIngestion
 from shared.jobs import FINAL, TRANSITIONS, Status
 from shared.protocol import Failure, Notice, Stage, State
@@ -165,10 +166,10 @@ def test_the_newest_come_first_and_the_gone_are_skipped(any_store, any_client):
     for name in ("a", "b", "c", "d"):
         any_store.create(name, SOURCE)
     any_client.delete(keys.state("c"))
-    listed = [State.from_json(state).id for state in any_store.newest(3)]
+    listed = [State.from_json(state).id for state in any_store.newest(DEFAULT_TENANT, 3)]
     assert listed == ["d", "b"]
-    assert [State.from_json(state).id for state in any_store.newest(3, before="b")] == ["a"]
-    assert any_client.zcard(keys.INDEX) == 3
+    assert [State.from_json(state).id for state in any_store.newest(DEFAULT_TENANT, 3, before="b")] == ["a"]
+    assert any_client.zcard(keys.index(DEFAULT_TENANT)) == 3
 
 
 def test_a_document_on_its_way_never_expires(any_store, any_client):
@@ -233,7 +234,12 @@ def test_a_redis_that_is_gone_has_one_error(settings, tmp_path):
     """Callers see StoreUnavailable, not what the client library raises."""
     lonely = settings.model_copy(update={"redis_url": f"unix://{tmp_path}/none.sock"})
     store = Store(connections.hasty_client(lonely), lonely)
-    for ask in (store.ping, lambda: store.state("d"), lambda: store.newest(1), lambda: store.create("d", SOURCE)):
+    for ask in (
+        store.ping,
+        lambda: store.state("d"),
+        lambda: store.newest(DEFAULT_TENANT, 1),
+        lambda: store.create("d", SOURCE),
+    ):
         with pytest.raises(StoreUnavailable):
             ask()
 

@@ -10,6 +10,7 @@ import pytest
 from redis.client import Pipeline
 
 from shared import connections, keys
+from shared.access import DEFAULT_TENANT
 from shared.errors import AlreadyFinished, LostLease, UnknownIngestion
 from shared.jobs import Status
 from shared.parts import CHUNK, LOAD, PLAN, halves, pages, ranges
@@ -254,7 +255,7 @@ def test_a_final_state_ends_all_claims(store, worklist, client, status):
     left = {key.decode() for key in client.keys("*")}
     assert left == {
         *(keys.state("d"), keys.events("d"), keys.source("d"), keys.done("d")),
-        *(keys.INDEX, keys.FINISHED, keys.SERVED),
+        *(keys.index(DEFAULT_TENANT), keys.FINISHED, keys.SERVED),
     }
     assert list(worklist.done("d")) == [pages(1, 10)]
 
