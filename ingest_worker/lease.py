@@ -55,6 +55,10 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Renew it no more."""
         self._end.set()
 
     @property

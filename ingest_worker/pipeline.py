@@ -38,19 +38,33 @@ class Job:
     """A part in hand, and what is needed to work on it.
 
     ``page_after`` tells, when the end of a range is near, which page will be read after it; 0: that is not known.
+    ``awaiting`` is called a few times a second while a page is awaited.
     """
 
-    def __init__(self, bench: Workbench, desk: Desk, lease: Lease, page_after: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        bench: Workbench,
+        desk: Desk,
+        lease: Lease,
+        page_after: Callable[[], int],
+        awaiting: Callable[[], None],
+    ) -> None:
         claim = lease.claim
         self.bench = bench
         self.desk = desk
         self.claim = claim
         self.lease = lease
         self.page_after = page_after
+        self._awaiting = awaiting
         self.document_id = claim.document_id
         self.record = partial(bench.store.record, claim.document_id, claim.attempt, held=claim.held)
         self.progress = Progress(self.record, bench.settings.report_interval_seconds)
         self.settle = partial(bench.worklist.settle, claim)
+
+    def tick(self) -> None:
+        """Called while the file is read. Raises what `Lease.check` raises."""
+        self.lease.check()
+        self._awaiting()
 
     def check_cost(self) -> None:
         """Return when the document is within its limits. Raises `TookTooLong`, `TooMuchText`."""
@@ -88,7 +102,7 @@ def work_on(job: Job) -> None:
 def plan(job: Job) -> None:
     """Count the pages, and have those parsed that no earlier attempt has parsed."""
     job.progress.begin(Status.PARSING, "Opening the file")
-    document = job.desk.document(job.document_id, job.lease.check)
+    document = job.desk.document(job.document_id, job.tick)
     done = job.bench.worklist.done(job.document_id)
     size = size_of_parts(document.page_count, job.bench.settings.pages_per_part)
     rest = missing(document.page_count, done, size)
@@ -143,7 +157,7 @@ def _readings(job: Job) -> Iterator[Reading]:
         yield Reading.left_out(part.first, Problem.CRASHED)
         return
     try:
-        document = job.desk.document(job.document_id, job.lease.check)
+        document = job.desk.document(job.document_id, job.tick)
         for number in range(part.first, part.last + 1):
             job.check_cost()
             job.lease.read(number - part.first)

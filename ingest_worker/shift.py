@@ -1,13 +1,14 @@
 """A worker at its desk: claims one part after the other, each a little before its time, and ends well whatever happens.
 
 While the last page of a range is read the next part is claimed. So whoever reads the pages goes on with that part's
-first one while this one is stored and settled.
+first one while this one is stored and settled. When that page takes long, the part is handed back: others may be idle.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
@@ -33,6 +34,9 @@ INTERNAL_ERROR = Failure(IngestError.code, "Something went wrong on our side whi
 #: So many others are called by whoever finds work for them.
 CALLED_AT_ONCE = 2
 
+#: What was claimed ahead waits no longer than this for the page before it, which may hang.
+AHEAD_SECONDS = 1.0
+
 
 class Shift:
     """Works for the block. It lasts for so many seconds, and for the part that is in hand then.
@@ -57,11 +61,10 @@ class Shift:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._next is None:
-            return
-        with self._next as lease:
-            if error is None:  # else it comes back by its lease, as whatever else was in hand
-                _hand_back(self._job(lease))
+        if error is None:  # else it comes back by its lease, as whatever else was in hand
+            self._hand_back_next()
+        elif self._next is not None:
+            self._next.let_go()
 
     @property
     def goes_on(self) -> bool:
@@ -74,7 +77,7 @@ class Shift:
         if lease is None:
             return False
         claim = lease.claim
-        with bound_contextvars(id=claim.document_id, attempt=claim.attempt, part=claim.part.name), lease:
+        with _bound(claim), lease:
             self._work_on(self._job(lease))
             if claim.part.step is Step.PLAN and self.goes_on:
                 self._next = self._claimed()  # before others come: the first page is being read already
@@ -96,7 +99,7 @@ class Shift:
         ).hold()
 
     def _job(self, lease: Lease) -> Job:
-        return Job(self._bench, self._desk, lease, lambda: self._page_after(lease.claim))
+        return Job(self._bench, self._desk, lease, lambda: self._page_after(lease.claim), self._give_others_a_chance)
 
     def _page_after(self, claim: Claim) -> int:
         """The page that comes after those of the part in hand, for which the next part is claimed; 0: none is known.
@@ -105,9 +108,22 @@ class Shift:
         """
         if self._next is None and not claim.lost and self.goes_on:
             self._next = self._claimed()
-        if self._next is None or self._next.claim.document_id != claim.document_id:
+        ahead = self._next.claim if self._next else None
+        if ahead is None or ahead.document_id != claim.document_id:
             return 0
-        return self._next.claim.part.first
+        return ahead.part.first
+
+    def _give_others_a_chance(self) -> None:
+        """What was claimed ahead has waited long enough: it may be all there is of a small document."""
+        if self._next is not None and self._next.elapsed_seconds >= AHEAD_SECONDS:
+            self._hand_back_next()
+            self._call()
+
+    def _hand_back_next(self) -> None:
+        lease, self._next = self._next, None
+        if lease is not None:
+            with _bound(lease.claim), lease:
+                _hand_back(self._job(lease))
 
     def _work_on(self, job: Job) -> None:
         """Work on a part. If the document is at fault or we are, it has FAILED by then."""
@@ -134,6 +150,11 @@ class Shift:
             self._has_called = True
             for _ in range(self._bench.worklist.claimable(CALLED_AT_ONCE)):
                 self._call()
+
+
+def _bound(claim: Claim) -> AbstractContextManager[None]:
+    """What is logged in the block says which part it is about."""
+    return bound_contextvars(id=claim.document_id, attempt=claim.attempt, part=claim.part.name)
 
 
 def _hand_back(job: Job) -> None:

@@ -239,6 +239,17 @@ def test_a_part_that_a_worker_was_lost_with_takes_no_other_along(bench):
     assert in_hand == [1]
 
 
+def test_a_part_that_was_claimed_ahead_does_not_wait_for_a_page_that_hangs(bench_with):
+    """It is handed back, and another worker is called: it may be all there is of a small document."""
+    bench = bench_with(page_seconds=3)
+    bench.upload(pdfs.form_bomb(20, 6, 60))
+    bench.run(1)
+    called, in_hand = bench.sent(), bench.watch_settling()
+    bench.run(1)
+    assert in_hand == [2, 1]  # the range that begins with page 7, and then the one that ends with the bomb
+    assert bench.sent() == called + 1 + 2  # for what was handed back, and since there is more than one can do
+
+
 @pytest.mark.parametrize(
     ("pdf", "code"),
     [(pdfs.encrypted("secret"), "encrypted"), (pdfs.noise_after_a_good_header(), "unreadable")],
