@@ -104,12 +104,13 @@ class Shift:
     def _page_after(self, claim: Claim) -> int:
         """The page that comes after those of the part in hand, for which the next part is claimed; 0: none is known.
 
-        A part that a worker was lost with takes no other along: what is lost with too many workers is left out.
+        A part that a worker was lost with takes no other along: what is lost with too many workers is left out. Nor is
+        it begun ahead: what has been read of this one is not stored yet.
         """
         if self._next is None and not claim.lost and self.goes_on:
             self._next = self._claimed()
         ahead = self._next.claim if self._next else None
-        if ahead is None or ahead.document_id != claim.document_id:
+        if ahead is None or ahead.lost or ahead.document_id != claim.document_id:
             return 0
         return ahead.part.first
 

@@ -24,6 +24,7 @@ from redis.retry import Retry
 from ingest_worker.desk import Desk
 from ingest_worker.drain import Drain
 from ingest_worker.pipeline import LOSSES_TO_GIVE_UP, LOSSES_TO_HALVE
+from ingest_worker.sandbox import Sandbox
 from ingest_worker.shift import Shift
 from ingest_worker.tasks import work_for_a_while
 from ingest_worker.workbench import Workbench
@@ -248,6 +249,21 @@ def test_a_part_that_was_claimed_ahead_does_not_wait_for_a_page_that_hangs(bench
     bench.run(1)
     assert in_hand == [2, 1]  # the range that begins with page 7, and then the one that ends with the bomb
     assert bench.sent() == called + 1 + 2  # for what was handed back, and since there is more than one can do
+
+
+def test_a_part_that_a_worker_was_lost_with_is_not_begun_ahead(bench, monkeypatch):
+    """What was read before it would be lost with it again."""
+    bench.upload(pdfs.prose(20))
+    bench.run(1)
+    first = bench._workbench.worklist.claim()
+    bench.lose_part(pages(7, 13))
+    bench._workbench.worklist.settle(first, rest=[first.part])
+    reading, ahead = Sandbox.reading, {}
+    monkeypatch.setattr(
+        Sandbox, "reading", lambda document, *numbers: (ahead.update([numbers]), reading(document, *numbers))[1]
+    )
+    bench.run(3)
+    assert (ahead[5], ahead[6], ahead[12], ahead[13]) == (6, 0, 13, 0)
 
 
 @pytest.mark.parametrize(
