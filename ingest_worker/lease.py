@@ -12,11 +12,11 @@ import structlog
 from ingest_worker.drain import Drain
 from ingest_worker.progress import Throttle
 from shared.errors import Refused, StoreUnavailable, UnknownIngestion
-from shared.worklist import Claim, Worklist
+from shared.worklist import BEAT_SECONDS, Claim, Worklist
 
 log = structlog.get_logger(__name__)
 
-#: So many times within its life a lease is renewed.
+#: So many times within its life a lease is renewed, and more often where signs of life would be too rare.
 RENEWALS = 6
 
 
@@ -40,7 +40,7 @@ class Lease:
         self._over: Refused | UnknownIngestion | None = None
         self._end = threading.Event()
         self._began = time.monotonic()
-        self._every_seconds = lease_seconds / RENEWALS
+        self._every_seconds = min(lease_seconds / RENEWALS, BEAT_SECONDS)
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def hold(self) -> Self:

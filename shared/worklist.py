@@ -30,8 +30,9 @@ from shared.store import Clock, listed, utc_now
 #: What a script is given.
 Args = list[str | int | float]
 
-#: A sign of life at least so often, while there is nothing new to report.
-BEAT_SECONDS = 2.0
+#: While there is nothing new to report a renewal is a sign of life, if the last one is so long ago. Renewals come at
+#: least as often, so that two seconds without one tell that nobody is at work.
+BEAT_SECONDS = 1.0
 
 #: How many documents are looked at together when a part is sought.
 BATCH = 32
@@ -174,7 +175,7 @@ class Worklist:
         )
 
     def renew(self, claim: Claim, read: int | None = None) -> None:
-        """Hold on to a part; ``read`` of its pages are read so far. Reports the pages when that is due.
+        """Hold on to a part; ``read`` of its pages are read so far. Reports them, or a sign of life, when that is due.
 
         Raises `LostLease`, `AlreadyFinished` and `UnknownIngestion`: the part is no longer ours.
         """

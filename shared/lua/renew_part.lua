@@ -8,7 +8,7 @@
 -- ARGV[6 ..]                at, first_percent, last_percent, interval_ms, beat_ms, history_events: see report()
 --
 -- Returns   'held', 'lost_lease', 'unknown_ingestion' or 'already_finished'
--- Publishes a report of the pages when one is due
+-- Publishes a report of the pages when one is due, in other stages a sign of life
 local final, part, token, lease_ms, read = unpack(ARGV, 1, 5)
 
 local code = holding(final, part, token)
@@ -21,4 +21,5 @@ if read ~= '' then
   redis.call('HSET', WORK, 'read:' .. part, read)
 end
 report(unpack(ARGV, 6))
+beat(ARGV[6], unpack(ARGV, 10))
 return 'held'

@@ -64,7 +64,7 @@ local function eta(now, high, total)
 end
 
 -- Reports how many pages are read: when all are, when the last report is an interval ago and there is something new,
--- and as a sign of life when it is a beat ago.
+-- and as a sign of life, with what is left of the time, when it is a beat ago.
 local function report(at, first_percent, last_percent, interval_ms, beat_ms, history_events)
   local work = redis.call('HMGET', WORK, 'total', 'high', 'reported', 'reported_ms', 'verb', 'unit')
   local total, high, reported, reported_ms = tonumber(work[1]), tonumber(work[2]), tonumber(work[3]), tonumber(work[4])
@@ -84,4 +84,15 @@ local function report(at, first_percent, last_percent, interval_ms, beat_ms, his
     'eta_seconds', eta(now, high, total),
     'at', at, 'updated_at', at, 'alive_at', at,
   }, history_events)
+end
+
+-- A sign of life, when the last one is a beat ago: an event that says no more than that somebody is at work. Of a document
+-- that is PENDING nobody has begun a part, though one may be in hand.
+local function beat(at, beat_ms, history_events)
+  local now = now_ms()
+  if standing() == 'PENDING' or now - (redis.call('HGET', WORK, 'reported_ms') or 0) < tonumber(beat_ms) then
+    return
+  end
+  redis.call('HSET', WORK, 'reported_ms', string.format('%.0f', now))
+  record({'at', at, 'updated_at', at, 'alive_at', at}, history_events)
 end

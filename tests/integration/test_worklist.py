@@ -9,6 +9,8 @@ from collections import Counter
 import pytest
 from redis.client import Pipeline
 
+from ingest_worker.drain import Drain
+from ingest_worker.lease import Lease
 from shared import connections, keys
 from shared.access import DEFAULT_TENANT
 from shared.errors import AlreadyFinished, LostLease, UnknownIngestion
@@ -238,6 +240,34 @@ def test_a_sign_of_life_tells_slow_from_stalled(store, worklist, monkeypatch):
 
     wait_until(beat, what="a sign of life")
     assert store.state("d").message == "Parsed 1 of 5 pages"
+
+
+def test_there_is_a_sign_of_life_in_every_stage(store, worklist, monkeypatch):
+    """Also where no pages are counted: while the file is opened, the text is split, the chunks are loaded."""
+    store.create("d", SOURCE)
+    claim = worklist.claim()
+    worklist.renew(claim)
+    assert store.state("d").alive_at is None  # nobody has begun
+    for stage in (Status.PARSING, Status.CHUNKING, Status.LOADING):
+        monkeypatch.setattr("shared.worklist.BEAT_SECONDS", 0.0)
+        store.record("d", 1, stage, "at work")
+        worklist.renew(claim)
+        monkeypatch.setattr("shared.worklist.BEAT_SECONDS", 60.0)
+        worklist.renew(claim)  # too soon for another
+        begun, alive = events(store, "d")[-2:]
+        assert (begun.status, alive.status, alive.message) == (stage, stage, "at work")
+        assert alive.alive_at == alive.at
+
+
+def test_a_long_lease_is_renewed_as_often_as_signs_of_life_are_due(store, worklist, monkeypatch):
+    """What an operator chooses for leases does not make the clock of a viewer coarse."""
+    monkeypatch.setattr("shared.worklist.BEAT_SECONDS", 0.1)
+    monkeypatch.setattr("ingest_worker.lease.BEAT_SECONDS", 0.1)
+    planned(store, worklist, "d", 5)
+    planned_at = store.state("d").alive_at
+    lease = Lease(worklist, worklist.claim(), Drain(), lease_seconds=600, report_interval_seconds=0.1)
+    with lease.hold():
+        wait_until(lambda: store.state("d").alive_at > planned_at, within_seconds=5, what="a sign of life")
 
 
 @pytest.mark.parametrize("status", [Status.CANCELLED, Status.FAILED])
