@@ -21,6 +21,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    func,
     insert,
     inspect,
     select,
@@ -38,6 +39,9 @@ from shared.errors import StoreUnavailable
 ROWS_PER_INSERT = 500
 ROWS_PER_FETCH = 500
 BUSY_TIMEOUT_MS = 30_000
+
+#: The advisory lock of PostgreSQL that whoever creates a table holds: any number that nobody else uses.
+_CREATING = 0x1A6E57
 
 METADATA = MetaData()
 
@@ -132,6 +136,8 @@ def create_where_missing(engine: Engine, table: Table) -> None:
     """Bring a table and its indexes into being."""
     # Not MetaData.create_all: it looks first and creates then, and processes that start together all look first.
     with engine.begin() as transaction:
+        if engine.dialect.name == "postgresql":  # there IF NOT EXISTS fails for whoever looks while another creates
+            transaction.execute(select(func.pg_advisory_xact_lock(_CREATING)))
         transaction.execute(CreateTable(table, if_not_exists=True))
         for index in table.indexes:
             transaction.execute(CreateIndex(index, if_not_exists=True))

