@@ -128,15 +128,19 @@ class Worklist:
 
     def claim(self) -> Claim | None:
         """The next part of the document whose turn it is; None when there is nothing that may be claimed."""
-        start = 0
+        passed = 0
         with translated():
-            while names := self._names(keys.READY, start, BATCH):
+            while names := self._names(keys.READY, passed, BATCH):
                 for document_id in names:
                     claim = self._claim_of(document_id)
                     if claim is not None:
                         return claim
-                start += BATCH
+                passed += self._still_ready(names)
         return None
+
+    def _still_ready(self, names: list[str]) -> int:
+        """How many of them have not been struck off: those behind have moved up by the others."""
+        return sum(score is not None for score in self._redis.zmscore(keys.READY, names))
 
     def _claim_of(self, document_id: str) -> Claim | None:
         answer = self._ask_for_part(document_id)
@@ -254,17 +258,23 @@ class Worklist:
 
     def claimable(self, most: int) -> int:
         """How many parts could be claimed at once; counts to ``most`` and no further."""
-        count = 0
+        count = passed = 0
         with translated():
-            for document_id in self._names(keys.READY, 0, most):
-                with self._redis.pipeline(transaction=False) as pipe:
-                    pipe.zcard(keys.waiting(document_id))
-                    pipe.zcard(keys.running(document_id))
-                    waiting, running = pipe.execute()
-                count += max(0, min(waiting, self._most_running - running))
-                if count >= most:
-                    return most
-        return count
+            while count < most and (names := self._names(keys.READY, passed, BATCH)):
+                count += self._claimable_of(names)
+                passed += len(names)
+        return min(count, most)
+
+    def _claimable_of(self, names: list[str]) -> int:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for document_id in names:
+                pipe.zcard(keys.waiting(document_id))
+                pipe.zcard(keys.running(document_id))
+            replies = pipe.execute()
+        return sum(
+            max(0, min(waiting, self._most_running - running))
+            for waiting, running in zip(replies[::2], replies[1::2], strict=True)
+        )
 
     def every(self) -> Iterator[str]:
         """All documents that are not final, as they are found."""

@@ -351,6 +351,26 @@ def test_what_may_be_claimed_is_counted(store, worklist):
     assert worklist.claimable(3) == 3
 
 
+def test_what_may_be_claimed_is_counted_behind_documents_that_have_enough_in_hand(store, worklist):
+    """However many of them come first."""
+    for name in "cba":
+        planned(store, worklist, name, 40)
+    busy = [worklist.claim() for _ in range(9)]
+    planned(store, worklist, "d", 10)
+    worklist._redis.zadd(keys.READY, {"d": 1e9})
+    assert len({claim.document_id for claim in busy}) == 3
+    assert worklist.claimable(2) == 1
+
+
+def test_no_document_is_passed_over_when_those_before_it_are_struck_off(store, worklist, client, monkeypatch):
+    """They lead to nothing any more, and the others have moved up in their place."""
+    monkeypatch.setattr("shared.worklist.BATCH", 2)
+    planned(store, worklist, "d", 10)
+    client.zadd(keys.READY, {"gone": -2, "lost": -1})
+    assert worklist.claim().document_id == "d"
+    assert client.zrange(keys.READY, 0, -1) == [b"d"]
+
+
 def test_the_time_left_follows_the_measured_rate(store, worklist):
     """None before there is a rate; then about what is left at the pace so far."""
     planned(store, worklist, "d", 10)
