@@ -1,7 +1,7 @@
 """Told to stop: the children of the pool learn it from a byte that they share with their parent.
 
-Celery tells only the parent of a warm or soft shutdown, and waits for what is in hand. A child that looks here between
-two pages hands its part back, so there is nothing to wait for.
+Celery tells only the parent of a warm or soft shutdown, and waits for what is in hand. A child that looks here a few
+times a second, also while it waits for a page, hands its part back, so there is nothing to wait for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A lease on a part: renewed from a thread while the work goes on, and asked between two pages whether to go on."""
+"""A lease on a part: renewed from a thread while the work goes on, and asked a few times a second whether to go on."""
 
 from __future__ import annotations
 
