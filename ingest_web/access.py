@@ -32,7 +32,7 @@ OPERATORS = frozenset({"metrics.queues", "metrics.metrics"})
 STREAMS = frozenset({"streams.stream_one", "streams.stream_many"})
 
 #: What holds no document of anybody.
-PUBLIC = frozenset({"pages.index", "static", "health.livez", "health.readyz"})
+PUBLIC = frozenset({"pages.index", "static", "health.livez", "health.readyz", "openapi.document"})
 
 
 def install(app: Flask) -> None:

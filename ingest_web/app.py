@@ -8,7 +8,7 @@ from wsgiref.types import WSGIApplication
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from ingest_web import access, health, ingestions, metrics, pages, problems, services, streams, uploads
+from ingest_web import access, health, ingestions, metrics, openapi, pages, problems, services, streams, uploads
 from ingest_web.envelope import Envelope
 from ingest_web.express import Express
 from ingest_web.origins import Origins
@@ -22,10 +22,12 @@ def create_app(settings: Settings) -> Flask:
     app = Flask("ingest_web", static_folder="static", template_folder="templates")
     # The names of fields in answers are in the order of the documentation.
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    # A path that is nearly right is not there; werkzeug would answer a page of HTML that leads to another.
+    app.url_map.merge_slashes = False
     services.install(app, Services.from_settings(settings))
     problems.install(app)
     access.install(app)
-    for module in (uploads, ingestions, streams, health, metrics, pages):
+    for module in (uploads, ingestions, streams, health, metrics, pages, openapi):
         app.register_blueprint(module.blueprint)
     origins = Origins(origin.parse_list(settings.allowed_origins))
     app.wsgi_app = Express(app, origins)  # type: ignore[method-assign]

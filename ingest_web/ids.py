@@ -10,7 +10,7 @@ from ulid import ULID
 from shared.errors import InvalidOption, UnknownIngestion
 
 #: A ULID in lower case: sorts by time of creation, to the millisecond.
-_DOCUMENT_ID = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
+DOCUMENT_ID = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
 
 #: One stream carries at most so many documents: so many ids fit in the request line that `gunicorn_conf` allows.
 MOST_IDS = 500
@@ -23,7 +23,7 @@ def new_id() -> str:
 
 def checked(document_id: str) -> str:
     """The id, when it is of our form. Raises `UnknownIngestion`: an id that we never gave is nobody's."""
-    if not _DOCUMENT_ID.fullmatch(document_id):
+    if not DOCUMENT_ID.fullmatch(document_id):
         raise UnknownIngestion("There is no ingestion with such an id.")
     return document_id
 
@@ -33,7 +33,7 @@ def checked_all(document_ids: Sequence[str]) -> tuple[str, ...]:
     unique = tuple(dict.fromkeys(document_ids))
     if not 1 <= len(unique) <= MOST_IDS:
         raise InvalidOption(f"id: give 1 to {MOST_IDS} of them", option="id")
-    unknown = [document_id for document_id in unique if not _DOCUMENT_ID.fullmatch(document_id)]
+    unknown = [document_id for document_id in unique if not DOCUMENT_ID.fullmatch(document_id)]
     if unknown:
         raise UnknownIngestion("There are no ingestions with some of these ids.", ids=unknown)
     return unique

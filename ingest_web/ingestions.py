@@ -29,7 +29,7 @@ def index() -> Response:
     """The documents, newest first: ``limit`` of them, older than the id ``before``; ``next`` leads on."""
     limit = _limit()
     before = request.args.get("before")
-    states = services.current().store.newest(caller().tenant, limit, ids.checked(before) if before else None)
+    states = services.current().store.newest(caller().tenant, limit, None if before is None else ids.checked(before))
     return Response(_listing(states, limit), content_type="application/json", headers=NO_STORE)
 
 

@@ -43,14 +43,14 @@ def _lines(current: Services, document_id: str, ready: Mapping[Part, Any]) -> It
         try:
             with current.storage.reading(provisional_path(document_id, part.first, found["token"])) as stored:
                 for line in stored:
-                    yield _placed(json.loads(line), index, offset, part.first - 1)
+                    yield placed(json.loads(line), index, offset, part.first - 1)
                     index += 1
         except FileNotFoundError:
             return  # it has just been completed, or removed: the next request finds the result, or nothing
         offset += found["characters"] + part.pages * len(PAGE_SEPARATOR)
 
 
-def _placed(chunk: dict[str, Any], index: int, offset: int, pages: int) -> bytes:
+def placed(chunk: dict[str, Any], index: int, offset: int, pages: int) -> bytes:
     """A line for a chunk of a range that begins at ``offset``, after so many pages."""
     values = {
         **chunk,

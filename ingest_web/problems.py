@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import structlog
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import HTTP_STATUS_CODES
 
 from shared.errors import IngestError, StoreUnavailable, Unauthorized
 
 log = structlog.stdlib.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What all errors of a class are called."""
+
+    status: int
+    code: str
+    title: str
+
+
+def kind(error: IngestError | HTTPException | type[IngestError | HTTPException]) -> Kind:
+    """What a class of errors, or one of them, is called in an answer."""
+    if isinstance(error, IngestError) or (isinstance(error, type) and issubclass(error, IngestError)):
+        return Kind(error.status, error.code, error.title)
+    status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+    name = HTTP_STATUS_CODES.get(status, IngestError.title)
+    return Kind(status, name.lower().replace(" ", "_"), name)
 
 
 def problem(status: int, code: str, title: str, detail: str | None = None, **extra: object) -> Response:
@@ -39,7 +59,7 @@ def answer(error: Exception) -> Response:
 
 
 def _answer_ours(error: IngestError) -> Response:
-    response = problem(error.status, error.code, error.title, error.detail, **error.extra)
+    response = _of_kind(kind(error), error.detail, **error.extra)
     if isinstance(error, StoreUnavailable):
         response.headers["Retry-After"] = str(error.retry_after_seconds)
         log.warning("request.unavailable", detail=error.detail, cause=str(error.__cause__))
@@ -49,8 +69,7 @@ def _answer_ours(error: IngestError) -> Response:
 
 
 def _answer_http(error: HTTPException) -> Response:
-    status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
-    response = problem(status, error.name.lower().replace(" ", "_"), error.name, error.description)
+    response = _of_kind(kind(error), error.description)
     for name, value in error.get_headers():
         if name.lower() not in {"content-type", "content-length"}:
             response.headers[name] = value
@@ -59,4 +78,8 @@ def _answer_http(error: HTTPException) -> Response:
 
 def _answer_unexpected(error: Exception) -> Response:
     log.error("request.failed", exc_info=error)
-    return problem(500, "internal", IngestError.title)
+    return _of_kind(kind(IngestError))
+
+
+def _of_kind(kind: Kind, detail: str | None = None, **extra: object) -> Response:
+    return problem(kind.status, kind.code, kind.title, detail, **extra)

@@ -215,6 +215,7 @@ def test_errors_of_routing_are_problems_too(http):
     for answer, status in ((http.get("/nowhere"), 404), (http.delete("/livez"), 405)):
         assert (answer.status_code, answer.content_type) == (status, "application/problem+json")
     assert "GET" in http.delete("/livez").headers["Allow"]
+    assert http.get("/static//page.css").status_code == 404
 
 
 def test_an_unexpected_error_shows_nothing_of_the_inside(http, app, monkeypatch):
