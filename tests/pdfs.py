@@ -7,7 +7,7 @@ import random
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 
 from PIL import Image
@@ -239,8 +239,11 @@ def page_references(count: int) -> bytes:
 Tree = int | list["Tree"]
 
 
-def page_tree(tree: list[Tree], untold: int = 0) -> bytes:
-    """Empty pages in such a tree. Every other node has a width for its pages; all count ``untold`` too few."""
+def page_tree(tree: list[Tree], untold: int = 0, counts: Mapping[int, int] | None = None) -> bytes:
+    """Empty pages in such a tree. Every other node has a width for its pages; all count ``untold`` too few.
+
+    What a node says instead may be given by its number: the root's is 2, and pages are counted with them.
+    """
     objects = [b""]
 
     def add(part: Tree, parent: int) -> int:
@@ -254,7 +257,8 @@ def page_tree(tree: list[Tree], untold: int = 0) -> bytes:
         kids = b" ".join(b"%d 0 R" % add(kid, number) for kid in part)
         pages = sum(content.startswith(b"<< /Type /Page ") for content in objects[before:])
         width = b"/MediaBox [0 0 %d 842]" % (1000 + number) if number % 2 == 0 else b""
-        objects[number - 1] = b"<< /Type /Pages /Count %d /Kids [%b] %b >>" % (pages - untold, kids, width)
+        count = (counts or {}).get(number, pages - untold)
+        objects[number - 1] = b"<< /Type /Pages /Count %d /Kids [%b] %b >>" % (count, kids, width)
         return number
 
     objects[0] = b"<< /Type /Catalog /Pages %d 0 R >>" % add(tree, 0)

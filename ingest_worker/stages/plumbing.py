@@ -31,6 +31,10 @@ Place = tuple[int, dict[str, Any]]
 #: Real trees have two to five.
 MOST_LEVELS = 32
 
+#: A node of no more kids than this is looked at kid by kid: there may be nodes without pages, and others with many.
+#: To look at a kid takes half a millisecond, which in a flat tree of thousands of pages would be felt.
+FEW_KIDS = 16
+
 
 class Pages:
     """The pages of ``pdf``, which are ``count`` by another's account."""
@@ -84,7 +88,7 @@ class _Miscounted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """``starts`` says how many pages come before each of the kids; None where each of them is a page."""
+    """``starts`` says how many pages come before each of the kids; None where each of many is taken for a page."""
 
     kids: list[Any]
     starts: list[int] | None
@@ -122,7 +126,7 @@ class _Tree:
         if ref.objid not in self._nodes:
             own = dict_value(ref)
             kids = list(list_value(own["Kids"]))
-            starts = None if len(kids) == count else [*accumulate(map(_size, kids), initial=0)]
+            starts = None if len(kids) == count > FEW_KIDS else [*accumulate(map(_size, kids), initial=0)]
             if _size(ref) != count or (starts and starts[-1] != count):
                 raise _Miscounted
             self._nodes[ref.objid] = _Node(kids, starts, inherited | _inheritable(own))
@@ -130,11 +134,14 @@ class _Tree:
 
 
 def _size(ref: Any) -> int:
-    """How many pages are there, by its own account."""
+    """How many pages are there, by its own account: as many as it has kids at least, or it hides some.
+
+    A kid may be a node without pages, and then this is wrong; but that is rare, and looking at all pages is right.
+    """
     own = dict_value(ref)
     if own["Type"] is LITERAL_PAGE:
         return 1
-    if own["Type"] is not LITERAL_PAGES or int_value(own["Count"]) < 0:
+    if own["Type"] is not LITERAL_PAGES or int_value(own["Count"]) < len(list_value(own["Kids"])):
         raise _Miscounted
     return int_value(own["Count"])
 
