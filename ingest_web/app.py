@@ -16,12 +16,17 @@ from ingest_web.services import Services
 from shared import origin
 from shared.config import Settings
 
+#: A longer body is refused, on every route but that of uploads.
+MOST_BODY_BYTES = 64 * 1024
+
 
 def create_app(settings: Settings) -> Flask:
     """An application with all routes."""
     app = Flask("ingest_web", static_folder="static", template_folder="templates")
     # The names of fields in answers are in the order of the documentation.
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    # What is read whole is small. An upload, which is not read whole, says so itself.
+    app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
     # A path that is nearly right is not there; werkzeug would answer a page of HTML that leads to another.
     app.url_map.merge_slashes = False
     services.install(app, Services.from_settings(settings))

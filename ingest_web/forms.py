@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import IO
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
-from werkzeug.exceptions import ClientDisconnected
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.formparser import FormDataParser
 
 from shared.errors import FileMissing, MalformedUpload, TooManyFiles, UploadInterrupted
 
@@ -20,6 +23,9 @@ PIECE_BYTES = 64 * 1024
 #: The fields beside the file are a few numbers and words.
 MOST_PARTS = 32
 MOST_FIELD_BYTES = 4096
+
+#: A form without a file.
+MOST_FORM_BYTES = 32 * 1024
 
 FILE_FIELD = "file"
 
@@ -76,6 +82,23 @@ def read(body: IO[bytes], boundary: str) -> Iterator[Part]:
                 raise UploadInterrupted("The body ended before its last boundary.") from error
             raise MalformedUpload(f"The multipart body is not valid: {error}") from error
     form.end()
+
+
+def small(body: IO[bytes], content_type: str | None) -> MultiDict[str, str]:
+    """The fields of a form without a file, url-encoded or multipart; none for a body of another type.
+
+    Raises `MalformedUpload`, and `RequestEntityTooLarge` for more than `MOST_FORM_BYTES`.
+    """
+    # `request.form` reads what is url-encoded whole, and makes an empty form of what it can't read.
+    data = body.read(MOST_FORM_BYTES + 1)
+    if len(data) > MOST_FORM_BYTES:
+        raise RequestEntityTooLarge(f"The form is longer than {MOST_FORM_BYTES} bytes.")
+    media_type, parameters = parse_options_header(content_type or "")
+    parser = FormDataParser(max_form_parts=MOST_PARTS, silent=False)
+    try:
+        return parser.parse(BytesIO(data), media_type, len(data), parameters)[1]
+    except ValueError as error:
+        raise MalformedUpload("The body is not the form that its Content-Type announces.") from error
 
 
 def _parser(boundary: str) -> PushMultipartParser:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from flask import Blueprint, Response, request
 
-from ingest_web import dispatch, ids, partial, services
+from ingest_web import dispatch, forms, ids, partial, services
 from ingest_web.access import caller, owned
 from ingest_web.turns import Turn
 from shared.documents import to_json_lines
@@ -80,7 +80,7 @@ def delete(document_id: str) -> Response:
 def retry(document_id: str) -> Response:
     """Start over what FAILED or was CANCELLED, as the next attempt; ``password`` opens an encrypted file."""
     current = services.current()
-    password = request.form.get("password", "")
+    password = forms.small(request.stream, request.content_type).get("password", "")
     try:
         state = current.store.begin_attempt(owned(document_id), current.seal.close(password) if password else "")
     except OutOfOrder as error:

@@ -124,6 +124,7 @@ PROMISES: Mapping[str, Promise] = {
             errors.MalformedUpload,
             errors.UploadInterrupted,
             errors.TooLarge,
+            RequestEntityTooLarge,
             errors.UnsupportedMediaType,
             errors.EmptyFile,
             errors.InvalidOption,
@@ -157,7 +158,7 @@ PROMISES: Mapping[str, Promise] = {
     "ingestions.retry": Promise(
         form=Form({"password": _PASSWORD}),
         answers={202: Answer("The next attempt waits", (_STATE,))},
-        errors=(errors.UnknownIngestion, errors.NotRetryable, RequestEntityTooLarge),
+        errors=(errors.UnknownIngestion, errors.NotRetryable, errors.MalformedUpload, RequestEntityTooLarge),
     ),
     "streams.stream_one": _stream(),
     "streams.stream_many": _stream(

@@ -53,7 +53,7 @@ class Received:
 def create() -> Response:
     """Take one document in. 202 with its id and links; 200 with those of an earlier one that has the same result."""
     document_id = ids.new_id()
-    _refuse_announced_length()
+    _bound_length()
     boundary = forms.boundary_of(request.content_type)
     services.current().store.ping()  # before a gigabyte is taken in for nothing
     storage = services.current().storage
@@ -171,7 +171,8 @@ def clean_filename(filename: str) -> str:
     return printable[:FILENAME_CHARACTERS] or "document"
 
 
-def _refuse_announced_length() -> None:
+def _bound_length() -> None:
     most_bytes = services.current().settings.max_upload_bytes
-    if (request.content_length or 0) > most_bytes + FORM_OVERHEAD_BYTES:
+    request.max_content_length = most_bytes + FORM_OVERHEAD_BYTES  # of a body that announces no length, too
+    if (request.content_length or 0) > request.max_content_length:
         raise TooLarge(f"The upload is larger than {most_bytes} bytes.", max_bytes=most_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import socket
 from pathlib import Path
 
@@ -208,6 +209,41 @@ def test_a_cancelled_document_can_be_tried_again(http, client):
     answer = http.post(f"/ingestions/{document_id}/retry")
     assert (answer.status_code, answer.json["status"], answer.json["attempt"]) == (202, "PENDING", 2)
     assert client.llen(keys.BROKER_PREFIX + task_names.QUEUE) == 2
+
+
+def test_a_form_that_is_too_long_or_broken_is_refused(http):
+    """Neither is it read whole into memory, nor is the password in it lost in silence."""
+    document_id = send(http, PDF).json["id"]
+    http.delete(f"/ingestions/{document_id}")
+    path = f"/ingestions/{document_id}/retry"
+    for environ in ({}, {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}):  # announced, and sent in pieces
+        answer = http.post(path, data={"password": "x" * 100_000}, environ_overrides=environ)
+        assert (answer.status_code, answer.json["code"]) == (413, "request_entity_too_large")
+    for broken in (b"--x\r\nContent-Disposition: form-data; name=password\r\n\r\nsecret", b"no boundary"):
+        answer = http.post(path, data=broken, content_type="multipart/form-data; boundary=x")
+        assert (answer.status_code, answer.json["code"]) == (400, "malformed_upload")
+
+
+def test_an_upload_that_never_comes_to_its_file_ends(make_app):
+    """Bytes before the first boundary are bytes, too."""
+    http = make_app(max_upload_bytes=1000).test_client()
+    answer = http.post(
+        "/ingestions",
+        content_type="multipart/form-data; boundary=x",
+        environ_overrides={"wsgi.input": Endless(), "wsgi.input_terminated": True},
+    )
+    assert (answer.status_code, answer.json["code"]) in {(400, "malformed_upload"), (413, "request_entity_too_large")}
+
+
+class Endless(io.RawIOBase):
+    """A body without an end."""
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        buffer[:] = b"." * len(buffer)
+        return len(buffer)
 
 
 def test_errors_of_routing_are_problems_too(http):
