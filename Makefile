@@ -14,8 +14,8 @@ run: $(VENV)/.run ## install and start everything on this machine
 test: $(VENV)/.dev ## install, check and run the whole suite
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m tests.browser
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/unit tests/integration tests/story tests/test_docs.py
-	@$(BIN)/pytest tests/system  # these want the machine to themselves
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not alone"
+	@$(BIN)/pytest -m alone
 
 check: $(VENV)/.dev ## lint, types and architecture
 	@$(BIN)/ruff check .

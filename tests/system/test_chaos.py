@@ -7,6 +7,7 @@ import pytest
 from tests import chaos
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_workers_and_redis_that_die_cost_no_document(tmp_path):
     """All complete, as if nothing had happened; whoever watches is told in time, and nothing of the work is left."""

@@ -7,6 +7,7 @@ import pytest
 from tests import deploys
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("balancer", [False, True], ids=["direct", "balanced"])
 def test_a_deploy_is_noticed_by_nobody(tmp_path, balancer):
     """Not ready at once; each viewer has a delay of its own and is sent away within the window; those that come back

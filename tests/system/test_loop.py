@@ -7,6 +7,8 @@ import pytest
 
 from bench import loop_hold
 
+pytestmark = pytest.mark.alone
+
 #: Work in one go, by the CPU that it took, of which no load of the machine is a part. Far more than is meant, since a
 #: cold cache or a first import counts, too, and far less than what an upload or a result of this size takes as a whole.
 MOST_MS = 120
