@@ -44,6 +44,9 @@ FILL_EVENTS, FILL_MOST = 20, 600
 #: Readers of what is written beside the measuring wait no longer than this.
 READ_SECONDS = 4.0
 
+#: A usual state, and what is sent to a viewer before it is given the time to read.
+STATE_BYTES, EASILY_READ_BYTES = 430, 30_000
+
 #: So much larger is a state with five long lists of pages in its warnings.
 LARGE_BYTES = 8_000
 
@@ -143,6 +146,11 @@ class Load:
     events: int = 60
     padding_bytes: int = 0
 
+    @property
+    def events_in_one_go(self) -> int:
+        """So few that a viewer who reads is never taken for one who doesn't: else some are left out, and waited for."""
+        return max(1, EASILY_READ_BYTES // (self.documents * (STATE_BYTES + self.padding_bytes)))
+
 
 LOADS = (
     Load("events of 430 bytes", SLEEPING),
@@ -186,7 +194,9 @@ def _read(load: Load, readers: Readers, server: Running, paths: Sequence[str]) -
 
 
 def _write(load: Load, server: Running) -> None:
-    for _ in range(load.events):
+    for n in range(load.events):
+        if n % load.events_in_one_go == 0:
+            await_rest(server.target)
         server.target.write(server.target.paths)
     await_rest(server.target)
 

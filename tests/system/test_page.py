@@ -48,6 +48,13 @@ def page(browser: Browser, stack: Stack) -> Iterator[Page]:
         yield page
 
 
+@pytest.fixture(scope="module")
+def blank(browser: Browser, stack: Stack) -> Iterator[Page]:
+    """A page that watches nothing."""
+    with a_page(browser, stack) as page:
+        yield page
+
+
 @pytest.fixture
 def documents(stack: Stack) -> Iterator[Documents]:
     store = stack.open_store()
@@ -382,9 +389,9 @@ def test_who_wants_less_motion_gets_none(page: Page, documents: Documents):
         ("state", "(() => { const pace = new m.Pace(); return pace.next(0) > 0 && pace.next(1e9) < 2000 })()", True),
     ],
 )
-def test_states_read_well(page: Page, module: str, call: str, answer: object):
+def test_states_read_well(blank: Page, module: str, call: str, answer: object):
     """The pure part of the element, as a table."""
-    assert page.evaluate(f"import('/static/ingest-{module}.js').then((m) => {call})") == answer
+    assert blank.evaluate(f"import('/static/ingest-{module}.js').then((m) => {call})") == answer
 
 
 def picture(page: Page, name: str) -> Path:
