@@ -36,7 +36,7 @@ def run(*, web: int, workers: int, host: str, port: int, environment: Mapping[st
             preflight.check_address(host, port)
             tiers = [
                 *_store(settings, environment),
-                [web_process(host, port, web, environment), worker_process(workers)],
+                [web_process(host, port, web, environment), worker_process(workers), courier_process()],
             ]
             return _supervise(tiers, address(host, port), lock)
     except (SettingsError, preflight.Obstacle, ValkeyServerError) as error:
@@ -104,6 +104,11 @@ def worker_process(concurrency: int) -> Process:
         (sys.executable, "-m", "celery", "--quiet", "-A", "ingest_worker.main", "worker", *options),
         stop_seconds=20,
     )
+
+
+def courier_process() -> Process:
+    """The courier, which delivers webhooks."""
+    return Process("courier", (sys.executable, "-m", "ingest_worker.courier"), stop_seconds=10)
 
 
 def address(host: str, port: int) -> str:

@@ -23,6 +23,16 @@ SCOPES: Mapping[str, Scope] = {
     "ingestions.index": Scope.READ,
     "ingestions.status": Scope.READ,
     "ingestions.chunks": Scope.READ,
+    "webhooks.create": Scope.ADMIN,
+    "webhooks.index": Scope.ADMIN,
+    "webhooks.get": Scope.ADMIN,
+    "webhooks.change": Scope.ADMIN,
+    "webhooks.delete": Scope.ADMIN,
+    "webhooks.rotate": Scope.ADMIN,
+    "webhooks.test": Scope.ADMIN,
+    "webhooks.deliveries": Scope.ADMIN,
+    "webhooks.redeliver": Scope.ADMIN,
+    "webhooks.recover": Scope.ADMIN,
 }
 
 #: The figures of the whole installation.

@@ -8,7 +8,19 @@ from wsgiref.types import WSGIApplication
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from ingest_web import access, health, ingestions, metrics, openapi, pages, problems, services, streams, uploads
+from ingest_web import (
+    access,
+    health,
+    ingestions,
+    metrics,
+    openapi,
+    pages,
+    problems,
+    services,
+    streams,
+    uploads,
+    webhooks,
+)
 from ingest_web.envelope import Envelope
 from ingest_web.express import Express
 from ingest_web.origins import Origins
@@ -32,7 +44,7 @@ def create_app(settings: Settings) -> Flask:
     services.install(app, Services.from_settings(settings))
     problems.install(app)
     access.install(app)
-    for module in (uploads, ingestions, streams, health, metrics, pages, openapi):
+    for module in (uploads, ingestions, streams, webhooks, health, metrics, pages, openapi):
         app.register_blueprint(module.blueprint)
     origins = Origins(origin.parse_list(settings.allowed_origins))
     app.wsgi_app = Express(app, origins)  # type: ignore[method-assign]

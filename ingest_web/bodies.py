@@ -7,17 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import (
+    Annotated,
     Any,
     Literal,
     NotRequired,  # pydantic can't read the standard library's before Python 3.12
 )
 
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
+from shared.addresses import MOST_URL_CHARACTERS
+from shared.deliveries import DeliveryState
 from shared.documents import Rows
 from shared.errors import DocumentError, IngestError
 from shared.jobs import Status
 from shared.protocol import State
+from shared.webhooks import CHOICE, Kind
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it holds characters that can't be shown")
+    return text
+
+
+#: Some words of an owner.
+Line = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+
+
+def _choosable(text: str) -> str:
+    if text not in CHOICE:
+        raise ValueError(f"choose among {', '.join(CHOICE)}")
+    return text
+
+
+#: What an endpoint may choose.
+Event = Annotated[str, AfterValidator(_choosable), WithJsonSchema({"enum": list(CHOICE)})]
 
 
 class Links(TypedDict):
@@ -35,6 +60,7 @@ class Accepted(TypedDict):
     status: Status
     links: Links
     reused: bool
+    webhook: NotRequired[NamedEndpoint]
 
 
 class Listing(TypedDict):
@@ -56,6 +82,113 @@ class PartialChunk(TypedDict):
     end: int
     tables: list[Rows]
     partial: Literal[True]
+
+
+class NewEndpoint(BaseModel):
+    """A webhook endpoint to be made. ``events`` are the types it is to hear of; none: all."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    url: str = Field(max_length=MOST_URL_CHARACTERS)
+    events: list[Event] = Field([], max_length=len(CHOICE))
+    description: Line = ""
+
+
+class EndpointChange(BaseModel):
+    """What is to be changed of a webhook endpoint; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    url: str = Field("", max_length=MOST_URL_CHARACTERS)
+    events: list[Event] = Field([], max_length=len(CHOICE))
+    description: Line = ""
+    enabled: bool | None = None
+
+
+class Rotation(BaseModel):
+    """For how long the secrets before the new one stay good."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    overlap_seconds: float = Field(24 * 3600, ge=0, le=7 * 24 * 3600)
+
+
+class Recovery(BaseModel):
+    """Since when."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: AwareDatetime
+
+
+class EndpointShown(TypedDict):
+    """A webhook endpoint. ``secret`` only when it has just been made; ``events`` empty: all."""
+
+    id: str
+    kind: Kind
+    url: str
+    events: list[str]
+    description: str
+    enabled: bool
+    disabled_reason: str | None
+    failing_since: str | None
+    created_at: str
+    updated_at: str
+    secret: NotRequired[str]
+
+
+class EndpointListing(TypedDict):
+    """Some of a tenant's endpoints. ``next`` is where others are, null when these are the last."""
+
+    webhooks: list[EndpointShown]
+    next: str | None
+
+
+class AttemptShown(TypedDict):
+    """One attempt at a delivery: what was sent beside the body, without the signature, and what came back."""
+
+    number: int
+    at: str
+    duration_ms: int
+    request_headers: dict[str, str]
+    status: int | None
+    answer: str | None
+    error: str | None
+
+
+class DeliveryShown(TypedDict):
+    """A message to an endpoint, and every attempt at it. ``body`` is what is sent, byte for byte."""
+
+    id: str
+    message_id: str
+    type: str
+    state: DeliveryState
+    error: str | None
+    body: str
+    created_at: str
+    finished_at: str | None
+    next_attempt_at: str | None
+    attempts: list[AttemptShown]
+
+
+class DeliveryListing(TypedDict):
+    """Some deliveries, newest first. ``next`` is where older ones are, null when these are the oldest."""
+
+    deliveries: list[DeliveryShown]
+    next: str | None
+
+
+class Recovered(TypedDict):
+    """How many deliveries begin anew."""
+
+    recovered: int
+
+
+class NamedEndpoint(TypedDict):
+    """The endpoint that an upload named; its ``secret`` when this upload has made it."""
+
+    id: str
+    secret: NotRequired[str]
 
 
 class Queues(TypedDict):

@@ -20,7 +20,7 @@ from werkzeug.routing import Rule
 
 from ingest_web import access, events, problems, services
 from ingest_web.bodies import DETAILS, Problem
-from ingest_web.promises import ID_SCHEMA, PROMISES, Answer, Body, Field, Form, Keywords, Promise
+from ingest_web.promises import PROMISES, SCHEMAS_OF_IDS, Answer, Body, Field, Form, Keywords, Promise
 from shared.access import Scope
 from shared.errors import Forbidden, IngestError, StoreUnavailable, Unauthorized
 
@@ -86,6 +86,9 @@ def _operation(app: Flask, rule: Rule, with_keys: bool) -> dict[str, Any]:
     }
     if promise.form is not None:
         operation["requestBody"] = _request_body(promise.form)
+    if promise.json is not None:
+        reference = {"$ref": _REFERENCE.format(model=promise.json.__name__)}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
     scope = _scope(rule.endpoint)
     if with_keys and scope is not None:
         operation["security"] = [{"key": [scope]}]
@@ -108,7 +111,7 @@ def _scope(endpoint: str) -> Scope | None:
 
 def _parameters(rule: Rule, promise: Promise) -> Iterable[dict[str, Any]]:
     for name in sorted(rule.arguments):
-        schema = ID_SCHEMA if name == "document_id" else {"type": "string"}
+        schema = SCHEMAS_OF_IDS.get(name, {"type": "string"})
         yield {"name": name, "in": "path", "required": True, "schema": schema}
     for place, fields in (("query", promise.query), ("header", promise.headers)):
         yield from (_parameter(place, field) for field in fields)
@@ -173,6 +176,11 @@ def _event(of_data: Keywords) -> Keywords:
     return {"type": "object", "properties": names, "required": list(names)}
 
 
+def _adapters(types: Iterable[type], mode: str) -> list[Any]:
+    adapters = [TypeAdapter[Any](of) for of in sorted(types, key=lambda of: of.__name__)]
+    return [(adapter, mode, adapter) for adapter in adapters]
+
+
 def _failure(errors: Iterable[type[IngestError | HTTPException]]) -> dict[str, Any]:
     kinds = [problems.kind(error) for error in errors]
     schema = {
@@ -199,10 +207,11 @@ def _headers(headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _schemas(promises: Iterable[Promise]) -> dict[str, Any]:
+    promises = list(promises)
     bodies = (body for promise in promises for answer in promise.answers.values() for body in answer.bodies)
-    types = {of for body in bodies for of in body.types} - {dict} | {Problem}
-    adapters = [TypeAdapter[Any](of) for of in sorted(types, key=lambda of: of.__name__)]
-    inputs: list[Any] = [(adapter, "serialization", adapter) for adapter in adapters]
+    answered = {of for body in bodies for of in body.types} - {dict} | {Problem}
+    taken = {promise.json for promise in promises if promise.json is not None}
+    inputs = [*_adapters(answered, "serialization"), *_adapters(taken, "validation")]
     _, told = TypeAdapter.json_schemas(inputs, ref_template=_REFERENCE)
     schemas: dict[str, Any] = told["$defs"]
     for name, fields in DETAILS.items():

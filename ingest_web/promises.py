@@ -10,11 +10,36 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
-from werkzeug.exceptions import HTTPException, NotFound, RequestedRangeNotSatisfiable, RequestEntityTooLarge
+from pydantic import BaseModel
+from werkzeug.exceptions import (
+    HTTPException,
+    NotFound,
+    RequestedRangeNotSatisfiable,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
 
-from ingest_web.bodies import Accepted, Alive, Listing, PartialChunk, Queues, Ready
+from ingest_web import webhooks
+from ingest_web.bodies import (
+    Accepted,
+    Alive,
+    DeliveryListing,
+    DeliveryShown,
+    EndpointChange,
+    EndpointListing,
+    EndpointShown,
+    Listing,
+    NewEndpoint,
+    PartialChunk,
+    Queues,
+    Ready,
+    Recovered,
+    Recovery,
+    Rotation,
+)
 from ingest_web.ids import DOCUMENT_ID, MOST_IDS
 from ingest_web.ingestions import MOST_PAGE_SIZE, PAGE_SIZE
+from ingest_web.webhooks import DELIVERY_ID, ENDPOINT_ID
 from shared import errors
 from shared.documents import Chunk
 from shared.errors import IngestError
@@ -69,10 +94,22 @@ class Promise:
     query: tuple[Field, ...] = ()
     headers: tuple[Field, ...] = ()
     form: Form | None = None
+    json: type[BaseModel] | None = None
 
 
 #: The form of a document's id.
 ID_SCHEMA: Keywords = {"type": "string", "pattern": f"^{DOCUMENT_ID.pattern}$"}
+
+_ENDPOINT_ID: Keywords = {"type": "string", "pattern": f"^{ENDPOINT_ID.pattern}$"}
+
+_DELIVERY_ID: Keywords = {"type": "string", "pattern": f"^{DELIVERY_ID.pattern}$"}
+
+#: The forms of ids in paths.
+SCHEMAS_OF_IDS: Mapping[str, Keywords] = {
+    "document_id": ID_SCHEMA,
+    "endpoint_id": _ENDPOINT_ID,
+    "delivery_id": _DELIVERY_ID,
+}
 
 _STATE = Body("application/json", (State,))
 
@@ -105,6 +142,17 @@ def _stream(*query: Field) -> Promise:
     )
 
 
+def _page(most: int, size: int, before: Field) -> tuple[Field, ...]:
+    return (Field("limit", "So many", {"type": "integer", "minimum": 1, "maximum": most, "default": size}), before)
+
+
+#: What taking JSON in may fail with.
+_OF_JSON = (errors.InvalidOption, UnsupportedMediaType, RequestEntityTooLarge)
+
+_ENDPOINT = Body("application/json", (EndpointShown,))
+
+_DELIVERY = Body("application/json", (DeliveryShown,))
+
 _TAKEN_IN = Body("application/json", (Accepted,))
 
 _AT = {"Location": "The address of the state"}
@@ -128,15 +176,11 @@ PROMISES: Mapping[str, Promise] = {
             errors.UnsupportedMediaType,
             errors.EmptyFile,
             errors.InvalidOption,
+            errors.RefusedUrl,
         ),
     ),
     "ingestions.index": Promise(
-        query=(
-            Field(
-                "limit", "So many", {"type": "integer", "minimum": 1, "maximum": MOST_PAGE_SIZE, "default": PAGE_SIZE}
-            ),
-            Field("before", "Those older than this document", ID_SCHEMA),
-        ),
+        query=_page(MOST_PAGE_SIZE, PAGE_SIZE, Field("before", "Those older than this document", ID_SCHEMA)),
         answers={200: Answer("Documents, newest first", (Body("application/json", (Listing,)),))},
         errors=(errors.InvalidOption, errors.UnknownIngestion),
     ),
@@ -168,6 +212,46 @@ PROMISES: Mapping[str, Promise] = {
             {"type": "array", "items": ID_SCHEMA, "minItems": 1, "maxItems": MOST_IDS},
             required=True,
         )
+    ),
+    "webhooks.create": Promise(
+        json=NewEndpoint,
+        answers={201: Answer("It is made", (_ENDPOINT,), {"Location": "The address of the endpoint"})},
+        errors=(*_OF_JSON, errors.RefusedUrl, errors.TooManyEndpoints),
+    ),
+    "webhooks.index": Promise(
+        query=_page(webhooks.MOST_PAGE_SIZE, webhooks.PAGE_SIZE, Field("before", "Those below this id", _ENDPOINT_ID)),
+        answers={200: Answer("Endpoints", (Body("application/json", (EndpointListing,)),))},
+        errors=(errors.InvalidOption,),
+    ),
+    "webhooks.get": Promise(answers={200: Answer("The endpoint", (_ENDPOINT,))}, errors=(errors.UnknownEndpoint,)),
+    "webhooks.change": Promise(
+        json=EndpointChange,
+        answers={200: Answer("It is changed", (_ENDPOINT,))},
+        errors=(errors.UnknownEndpoint, *_OF_JSON, errors.RefusedUrl),
+    ),
+    "webhooks.delete": Promise(answers={204: Answer("It is removed")}, errors=(errors.UnknownEndpoint,)),
+    "webhooks.rotate": Promise(
+        json=Rotation,
+        answers={200: Answer("It has a new secret", (_ENDPOINT,))},
+        errors=(errors.UnknownEndpoint, *_OF_JSON),
+    ),
+    "webhooks.test": Promise(
+        answers={200: Answer("What came of it", (_DELIVERY,))},
+        errors=(errors.UnknownEndpoint, errors.EndpointDisabled),
+    ),
+    "webhooks.deliveries": Promise(
+        query=_page(webhooks.MOST_PAGE_SIZE, webhooks.PAGE_SIZE, Field("before", "Those older", _DELIVERY_ID)),
+        answers={200: Answer("Deliveries, newest first", (Body("application/json", (DeliveryListing,)),))},
+        errors=(errors.UnknownEndpoint, errors.InvalidOption),
+    ),
+    "webhooks.redeliver": Promise(
+        answers={202: Answer("It begins anew", (_DELIVERY,))},
+        errors=(errors.UnknownEndpoint, errors.UnknownDelivery, errors.EndpointDisabled),
+    ),
+    "webhooks.recover": Promise(
+        json=Recovery,
+        answers={202: Answer("So many begin anew", (Body("application/json", (Recovered,)),))},
+        errors=(errors.UnknownEndpoint, errors.EndpointDisabled, *_OF_JSON),
     ),
     "metrics.queues": Promise(answers={200: Answer("The figures", (Body("application/json", (Queues,)),))}),
     "metrics.metrics": Promise(answers={200: Answer("For Prometheus", (Body(CONTENT_TYPE_LATEST),))}),

@@ -21,9 +21,11 @@ from shared import connections
 from shared.broker import make_celery
 from shared.config import Settings
 from shared.database import ChunkTable
+from shared.outbox import Outbox
 from shared.sealing import Seal
 from shared.storage import Storage
 from shared.store import Store
+from shared.webhook_tables import WebhookDatabase
 from shared.worklist import Worklist
 
 _KEY = "ingest"
@@ -42,6 +44,7 @@ class Services:
     guard: Guard
     admission: Admission
     instruments: Instruments
+    outbox: Outbox
 
     @cached_property
     def seal(self) -> Seal:
@@ -53,6 +56,11 @@ class Services:
         """The result rows."""
         return ChunkTable.from_settings(self.settings)
 
+    @cached_property
+    def webhooks(self) -> WebhookDatabase:
+        """The endpoints of webhooks and what is delivered to them."""
+        return WebhookDatabase.from_settings(self.settings)
+
     def close(self) -> None:
         """Let go of every connection; the viewers are left as they are."""
         self.hub.stop()
@@ -61,6 +69,8 @@ class Services:
         self.guard.close()
         if "chunks" in self.__dict__:
             self.chunks.close()
+        if "webhooks" in self.__dict__:
+            self.webhooks.close()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Services:
@@ -82,6 +92,7 @@ class Services:
                 report=lambda hub: instruments.add(hub.tally.taken(), _standing(hub, client)),
             ),
             instruments=instruments,
+            outbox=Outbox(client),
             guard=Guard(settings, store),
             admission=Admission(settings.max_streams, settings.max_streams_per_address),
         )

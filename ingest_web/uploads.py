@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import IO
 
 import structlog
 from flask import Blueprint, Response, jsonify, request, url_for
 
-from ingest_web import dispatch, forms, ids, media, services
+from ingest_web import dispatch, forms, ids, media, services, webhooks
 from ingest_web.access import caller
+from ingest_web.bodies import Accepted, Links
 from ingest_web.forms import FileBegins, Option, Piece
 from ingest_web.turns import Turn
+from shared.endpoints import Endpoint
 from shared.errors import EmptyFile, InvalidOption, StoreUnavailable, TooLarge, UnsupportedMediaType
 from shared.jobs import Status
 from shared.media import MediaType
@@ -35,6 +37,9 @@ blueprint = Blueprint("uploads", __name__)
 FORM_OVERHEAD_BYTES = 64 * 1024
 
 FILENAME_CHARACTERS = 255
+
+#: A webhook endpoint that an upload names, and its secret when it has just been made.
+Named = tuple[Endpoint, str | None]
 
 
 @dataclass
@@ -59,19 +64,22 @@ def create() -> Response:
     storage = services.current().storage
     try:
         source, terms = _store(document_id, boundary)
+        named = _named(terms)
         earlier = _earlier(source, terms)
         if earlier is None:
-            _record(document_id, source)
+            _record(document_id, replace(source, webhook=named[0].id if named else ""))
     except BaseException:
         storage.remove(document_id)
         raise
     if earlier is not None:
         storage.remove(document_id)
         log.info("upload.reused", id=earlier.id, size_bytes=source.size_bytes, sha256=source.sha256)
-        return _answer(earlier.id, earlier.status, HTTPStatus.OK)
+        if named:
+            webhooks.tell_again(earlier, named[0])
+        return _answer(earlier.id, earlier.status, HTTPStatus.OK, named)
     dispatch.call_worker()
     log.info("upload.accepted", id=document_id, size_bytes=source.size_bytes, sha256=source.sha256)
-    return _answer(document_id, Status.PENDING, HTTPStatus.ACCEPTED)
+    return _answer(document_id, Status.PENDING, HTTPStatus.ACCEPTED, named)
 
 
 def _store(document_id: str, boundary: str) -> tuple[Source, Terms]:
@@ -95,6 +103,11 @@ def _store(document_id: str, boundary: str) -> tuple[Source, Terms]:
         tenant=caller().tenant,
     )
     return source, terms
+
+
+def _named(terms: Terms) -> Named | None:
+    """The webhook endpoint that the upload names, and its secret when it is a new one."""
+    return webhooks.of_upload(terms.webhook_url) if terms.webhook_url else None
 
 
 def _earlier(source: Source, terms: Terms) -> State | None:
@@ -152,13 +165,17 @@ def _record(document_id: str, source: Source) -> None:
         raise
 
 
-def _answer(document_id: str, status: Status, code: HTTPStatus) -> Response:
-    links = {
+def _answer(document_id: str, status: Status, code: HTTPStatus, named: Named | None) -> Response:
+    links: Links = {
         "status": url_for("ingestions.status", document_id=document_id),
         "stream": url_for("streams.stream_one", document_id=document_id),
         "chunks": url_for("ingestions.chunks", document_id=document_id),
     }
-    response = jsonify(id=document_id, status=status, links=links, reused=code is HTTPStatus.OK)
+    answer: Accepted = {"id": document_id, "status": status, "links": links, "reused": code is HTTPStatus.OK}
+    if named is not None:
+        endpoint, secret = named
+        answer["webhook"] = {"id": endpoint.id, "secret": secret} if secret else {"id": endpoint.id}
+    response = jsonify(answer)
     response.status_code = code
     response.headers["Location"] = links["status"]
     return response

@@ -22,7 +22,7 @@ from celery import Celery, bootsteps
 
 from ingest_worker.forecast import Prospect, Rate, prospects, worth_telling
 from ingest_worker.stages.findings import counted
-from shared import connections, keys, task_names
+from shared import connections, keys, outbox, task_names
 from shared.broker import hint, send
 from shared.config import Settings
 from shared.connections import translated
@@ -112,6 +112,7 @@ class Sweeper:
         else:
             for part in standing.lost:
                 log.warning("worker.lost", id=document_id, part=part.name)
+            outbox.mend(self._redis, document_id)
 
     def _call_workers(self) -> None:
         wanted = self._worklist.claimable(MOST_HINTS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +16,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from shared import origin
+from shared import addresses, origin
 from shared.errors import SettingsError
 
 PREFIX = "INGEST_"
@@ -135,6 +136,30 @@ class Settings(BaseModel):
         30, ge=0, description="At shutdown, a web process closes its streams spread over this time."
     )
 
+    webhook_seconds: float = Field(
+        15, gt=0, le=120, description="A webhook endpoint has so long to answer, from the lookup of its name on."
+    )
+    webhook_retry_seconds: str = Field(
+        "5,300,1800,7200,18000,36000,50400,72000,86400",
+        description="How long a courier waits after each attempt at a delivery that failed, and up to a tenth longer. "
+        "After the last the delivery has failed.",
+    )
+    webhook_disable_seconds: float = Field(
+        5 * 24 * 3600, gt=0, description="An endpoint that has only failed for so long is disabled."
+    )
+    webhook_retention_seconds: int = Field(
+        7 * 24 * 3600, gt=0, description="Deliveries that are over are removed after this, with their attempts."
+    )
+    webhook_allowed_networks: str = Field(
+        "",
+        description="Networks that webhooks may call although they are not public, and without TLS, such as "
+        "`10.1.0.0/16, fd00::/8`. Empty: none.",
+    )
+    webhook_concurrency: int = Field(128, ge=1, le=1000, description="Deliveries that a courier has in hand at once.")
+    webhook_endpoint_concurrency: int = Field(
+        8, ge=1, description="Of these, deliveries to one endpoint; one at a time while it fails."
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
     log_format: Literal["console", "json"] = Field("console", description="For people, or for machines.")
 
@@ -150,6 +175,16 @@ class Settings(BaseModel):
             origin.parse_list(self.allowed_origins)
         except ValueError as error:
             raise ValueError(f"INGEST_ALLOWED_ORIGINS: {error}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _webhooks_can_be_sent(self) -> Self:
+        try:
+            addresses.networks(self.webhook_allowed_networks)
+        except ValueError as error:
+            raise ValueError(f"INGEST_WEBHOOK_ALLOWED_NETWORKS: {error}") from error
+        if not re.fullmatch(r"\d+(\.\d+)?(,\d+(\.\d+)?)*", self.webhook_retry_seconds.replace(" ", "")):
+            raise ValueError("INGEST_WEBHOOK_RETRY_SECONDS must be numbers of seconds, separated by commas")
         return self
 
     @classmethod

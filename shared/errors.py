@@ -10,12 +10,17 @@
     │   ├── Unauthorized           401  unauthorized
     │   ├── Forbidden              403  forbidden
     │   ├── UnknownIngestion       404  unknown_ingestion
+    │   ├── UnknownEndpoint        404  unknown_endpoint
+    │   ├── UnknownDelivery        404  unknown_delivery
+    │   ├── EndpointDisabled       409  endpoint_disabled
+    │   ├── TooManyEndpoints       409  too_many_endpoints
     │   ├── NotReady               409  not_ready
     │   ├── NotRetryable           409  not_retryable
     │   ├── TooLarge               413  too_large
     │   ├── UnsupportedMediaType   415  unsupported_media_type
     │   ├── EmptyFile              422  empty_file
-    │   └── InvalidOption          422  invalid_option
+    │   ├── InvalidOption          422  invalid_option
+    │   └── RefusedUrl             422  refused_url
     ├── StoreUnavailable           503  unavailable
     ├── Refused                  a write that came too late; the writer stops without noise
     │   ├── StaleAttempt           409  stale_attempt
@@ -119,6 +124,38 @@ class UnknownIngestion(RequestError):
     title = "There is no such ingestion"
 
 
+class UnknownEndpoint(RequestError):
+    """No such webhook endpoint of this tenant."""
+
+    code = "unknown_endpoint"
+    status = 404
+    title = "There is no such webhook endpoint"
+
+
+class UnknownDelivery(RequestError):
+    """No such delivery to this endpoint, or no longer."""
+
+    code = "unknown_delivery"
+    status = 404
+    title = "There is no such delivery"
+
+
+class EndpointDisabled(RequestError):
+    """Nothing is sent to an endpoint that is disabled."""
+
+    code = "endpoint_disabled"
+    status = 409
+    title = "The webhook endpoint is disabled"
+
+
+class TooManyEndpoints(RequestError):
+    """A tenant has as many endpoints as it may."""
+
+    code = "too_many_endpoints"
+    status = 409
+    title = "There are too many webhook endpoints"
+
+
 class NotReady(RequestError):
     """The result was asked for before there is one."""
 
@@ -159,8 +196,16 @@ class EmptyFile(RequestError):
     title = "The file is empty"
 
 
+class RefusedUrl(RequestError):
+    """A webhook's URL leads to an address that the service doesn't call."""
+
+    code = "refused_url"
+    status = 422
+    title = "The URL can't be called"
+
+
 class InvalidOption(RequestError):
-    """A form field beside ``file`` is unknown or out of range."""
+    """A field of a form, of a query or of a JSON body is unknown or out of range."""
 
     code = "invalid_option"
     status = 422

@@ -20,6 +20,14 @@ LEASED = f"{PREFIX}leased"
 #: Final; score: since when, in ms.
 FINISHED = f"{PREFIX}finished"
 
+#: Something is in their outboxes, perhaps; score: since when, in ms.
+OUTBOX = f"{PREFIX}outbox"
+
+#: Pub/sub channel: a courier should look again, at the outboxes and at what is due.
+COURIER = f"{PREFIX}courier"
+#: Whoever holds this string takes over what is in the outboxes.
+COLLECTING = f"{PREFIX}collecting"
+
 #: Counter: bytes of documents that have been parsed, from which the rate follows.
 SERVED = f"{PREFIX}served"
 
@@ -70,8 +78,18 @@ def done(document_id: str) -> str:
     return f"{state(document_id)}:done"
 
 
+def outbox(document_id: str) -> str:
+    """Hash: changes of status that webhooks are to hear of, by their seq, until a courier has taken them over."""
+    return f"{state(document_id)}:outbox"
+
+
 def of_document(document_id: str) -> list[str]:
     """All keys of a document, in the order in which the scripts take them."""
+    return [*removable(document_id), outbox(document_id)]
+
+
+def removable(document_id: str) -> list[str]:
+    """The keys that go when the document goes. What is in its outbox is still to be told."""
     return [key(document_id) for key in (state, events, source, waiting, running, work, done)]
 
 

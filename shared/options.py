@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from shared import addresses
 from shared.config import Engine, Settings
 from shared.errors import InvalidOption
 
@@ -49,6 +50,13 @@ class Terms(BaseModel):
     password: SecretStr = SecretStr("")
     #: Whether an earlier result of the same bytes with the same options will do.
     reuse: bool = True
+    #: Hears of this document, beside the tenant's webhook endpoints.
+    webhook_url: str = Field("", max_length=addresses.MOST_URL_CHARACTERS)
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        return str(addresses.checked_url(value)) if value else ""
 
     @classmethod
     def from_form(cls, form: Mapping[str, str], settings: Settings) -> Self:

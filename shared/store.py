@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import redis
 
-from shared import keys, scripts
+from shared import keys, outbox, scripts
 from shared.access import DEFAULT_TENANT
 from shared.config import Settings
 from shared.connections import translated
@@ -48,7 +48,7 @@ class Source:
     """What was uploaded: where its bytes are in storage, and how it is to be ingested.
 
     ``sealed_password`` is what `shared.sealing.Seal` made of the password of an encrypted file, empty without one. It
-    is forgotten when the document is final.
+    is forgotten when the document is final. ``webhook`` is the endpoint that the upload named, empty without one.
     """
 
     filename: str
@@ -59,6 +59,7 @@ class Source:
     options: Options
     sealed_password: str = ""
     tenant: str = DEFAULT_TENANT
+    webhook: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -200,7 +201,7 @@ class Store:
         self, document_id: str, attempt: int, held: tuple[str, str], status: Status, changes: Mapping[str, object]
     ) -> State:
         with translated():
-            code, payload = self._record(
+            code, payload, posted = self._record(
                 keys=keys.of_document(document_id),
                 args=[
                     attempt,
@@ -210,11 +211,14 @@ class Store:
                     self._expiry_ms,
                     listed(FINAL),
                     listed(RETRYABLE),
+                    outbox.KEPT_MS,
                     *_flat(changes),
                 ],
             )
             if code == b"recorded" and status in FINAL:
                 self.retire(document_id)
+            elif posted:
+                outbox.lead_to(self._redis, document_id)
         return _outcome(code, payload, f"{document_id}: attempt {attempt} may not report {status} any more.")
 
     def expired(self, most: int) -> list[str]:
@@ -228,6 +232,7 @@ class Store:
         """Enter a document that is final where those are found, and strike it off elsewhere."""
         with translated():
             with self._redis.pipeline(transaction=False) as pipe:
+                outbox.lead_to(pipe, document_id)  # first: once it is struck off below, nobody comes by here again
                 pipe.zadd(keys.FINISHED, {document_id: round(self._clock().timestamp() * 1000)})
                 for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED):
                     pipe.zrem(key, document_id)
@@ -321,12 +326,13 @@ class Store:
             return cast("dict[bytes, bytes]", self._redis.hgetall(key))
 
     def delete(self, document_id: str) -> None:
-        """Remove every trace of a document from Redis."""
+        """Remove every trace of a document from Redis, but for what webhooks have still to be told of it."""
         with translated():
             tenant = cast("bytes | None", self._redis.hget(keys.source(document_id), "tenant"))
             index = keys.index(tenant.decode() if tenant else DEFAULT_TENANT)
             with self._redis.pipeline(transaction=False) as pipe:
-                pipe.delete(*keys.of_document(document_id))
+                outbox.lead_to(pipe, document_id)
+                pipe.delete(*keys.removable(document_id))
                 for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED, keys.FINISHED, index):
                     pipe.zrem(key, document_id)
                 pipe.execute()
@@ -387,6 +393,7 @@ def _source_to_hash(source: Source) -> list[str | int]:
         "options", source.options.model_dump_json(),
         "sealed_password", source.sealed_password,
         "tenant", source.tenant,
+        "webhook", source.webhook,
     ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ local WAITING = KEYS[4]  -- zset    ingest:{<id>}:waiting   parts that anyone ma
 local RUNNING = KEYS[5]  -- zset    ingest:{<id>}:running   claimed parts; score: when the lease ends, in ms
 local WORK = KEYS[6]     -- hash    ingest:{<id>}:work      tokens, losses, and how far the pages are
 local DONE = KEYS[7]     -- hash    ingest:{<id>}:done      ranges of pages that are parsed, and what was found
+local OUTBOX = KEYS[8]   -- hash    ingest:{<id>}:outbox    what webhooks are to hear, until a courier takes it over
 
 -- The order on the wire. shared/protocol.py has the same list; a test compares them.
 local FIELDS = {

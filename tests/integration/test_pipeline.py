@@ -204,7 +204,8 @@ def test_nothing_of_the_work_is_left_when_a_document_is_completed(bench):
     left = {key.decode() for key in bench.client.keys("*") if not key.startswith(keys.BROKER_PREFIX.encode())}
     documents = {keys.state(DOCUMENT), keys.events(DOCUMENT), keys.source(DOCUMENT)}
     result = keys.result(bench.store.source(DOCUMENT).fingerprint)
-    assert left == documents | {keys.index(DEFAULT_TENANT), keys.FINISHED, keys.SERVED, result}
+    to_be_told = {keys.outbox(DOCUMENT), keys.OUTBOX}
+    assert left == documents | to_be_told | {keys.index(DEFAULT_TENANT), keys.FINISHED, keys.SERVED, result}
     assert _stored(bench) == ["chunks.jsonl", "source", "text.txt"]
 
 

@@ -11,7 +11,7 @@ import fakeredis
 import pytest
 import redis
 
-from shared import connections, keys
+from shared import connections, keys, outbox
 from shared.access import DEFAULT_TENANT
 from shared.errors import AlreadyFinished, OutOfOrder, Refused, StaleAttempt, StoreUnavailable, UnknownIngestion
 from shared.jobs import FINAL, TRANSITIONS, Status
@@ -175,25 +175,40 @@ def test_the_newest_come_first_and_the_gone_are_skipped(any_store, any_client):
 def test_a_document_on_its_way_never_expires(any_store, any_client):
     """However long it waits for a worker."""
     bring_to(any_store, Status.PARSING)
-    assert {any_client.ttl(key) for key in any_client.keys("*")} == {-1}
+    assert lives_of_all_but_the_outbox(any_client) == {-1}
 
 
 @pytest.mark.parametrize("status", sorted(FINAL))
 def test_every_key_of_a_finished_document_expires(any_store, any_client, settings, status):
     """No final event leaves a key behind that lives for ever; the next attempt makes them stay again."""
     bring_to(any_store, status)
-    for key in any_client.keys(f"{keys.state('d')}*"):
-        assert settings.retention_seconds < any_client.ttl(key) <= settings.retention_seconds + EXPIRY_MARGIN_SECONDS
+    for seconds in lives_of_all_but_the_outbox(any_client, f"{keys.state('d')}*"):
+        assert settings.retention_seconds < seconds <= settings.retention_seconds + EXPIRY_MARGIN_SECONDS
     if status is not Status.COMPLETED:
         any_store.begin_attempt("d")
-        assert {any_client.ttl(key) for key in any_client.keys("*")} == {-1}
+        assert lives_of_all_but_the_outbox(any_client) == {-1}
 
 
-def test_deleting_leaves_nothing(any_store, any_client):
-    """No key, no name in the index."""
+def lives_of_all_but_the_outbox(client, pattern: str = "*") -> set[int]:
+    """How many seconds keys live; -1: for ever."""
+    return {client.ttl(key) for key in client.keys(pattern) if key.decode() != keys.outbox("d")}
+
+
+@pytest.mark.parametrize("status", sorted(FINAL))
+def test_the_outbox_outlives_all_else_of_a_document(any_store, any_client, status):
+    """What webhooks are to hear is there when all else has expired, and is forgotten when no courier ever comes."""
+    bring_to(any_store, status)
+    others = lives_of_all_but_the_outbox(any_client)
+    assert max(others) < any_client.ttl(keys.outbox("d")) <= outbox.KEPT_MS / 1000
+
+
+def test_deleting_leaves_nothing_but_what_is_to_be_told(any_store, any_client):
+    """No key, no name in the index; a courier is led to the outbox."""
     bring_to(any_store, Status.PARSING)
+    any_client.delete(keys.OUTBOX)  # as if whoever recorded that had not come to it
     any_store.delete("d")
-    assert any_client.keys("*") == []
+    assert sorted(any_client.keys("*")) == [keys.OUTBOX.encode(), keys.outbox("d").encode()]
+    assert any_client.zrange(keys.OUTBOX, 0, -1) == [b"d"]
 
 
 def test_the_history_is_capped(client, settings):

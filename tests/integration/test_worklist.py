@@ -286,6 +286,7 @@ def test_a_final_state_ends_all_claims(store, worklist, client, status):
     assert left == {
         *(keys.state("d"), keys.events("d"), keys.source("d"), keys.done("d")),
         *(keys.index(DEFAULT_TENANT), keys.FINISHED, keys.SERVED),
+        *(keys.outbox("d"), keys.OUTBOX),
     }
     assert list(worklist.done("d")) == [pages(1, 10)]
 

@@ -27,7 +27,7 @@ from tests.stack import CADDY, CADDYFILE, ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ["web", "worker"]
+OURS = ["web", "worker", "courier"]
 
 #: Each instruction with its words; lines that a backslash joins are one.
 DOCKERFILE = [
@@ -133,7 +133,7 @@ def test_every_variable_is_a_setting_with_a_value_that_it_may_have(service):
 
 def test_web_and_workers_use_the_same_places():
     """What one writes, the other finds."""
-    assert settings_of("web") == settings_of("worker")
+    assert settings_of("web") == settings_of("worker") == settings_of("courier")
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -172,6 +172,21 @@ def test_the_image_has_all_that_the_worker_command_needs(image):
     """Celery finds its app in what the Dockerfile copies."""
     checked = run_in(image, "worker", *CELERY_OPTIONS)
     assert checked.returncode == 0, checked.stderr
+
+
+def test_the_image_has_all_that_the_courier_command_needs(image):
+    """It finds its module in what the Dockerfile copies; none runs, so it says that none is alive."""
+    assert SERVICES["courier"]["healthcheck"]["test"][1:] == [*SERVICES["courier"]["command"], "--alive"]
+    temporary = image / "tmp"
+    temporary.mkdir()
+    here = f"import runpy, sys; sys.path.remove({str(ROOT)!r}); "
+    here += "runpy.run_module('ingest_worker.courier', run_name='__main__', alter_sys=True)"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(image), "TMPDIR": str(temporary)}
+    command = [sys.executable, "-c", here, "--alive"]
+    checked = subprocess.run(
+        command, cwd=image, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (checked.returncode, checked.stderr) == (1, "")
 
 
 def test_gunicorn_finds_the_class_of_its_workers():

@@ -149,6 +149,9 @@ def test_the_document_lists_every_field_state_key_and_answer():
         keys.FINISHED,
         keys.SERVED,
         keys.SWEEPING,
+        keys.OUTBOX,
+        keys.COURIER,
+        keys.COLLECTING,
     )
     for name in (*keys.of_document("<id>"), *common):
         assert f"`{name}`" in PROTOCOL

@@ -1,0 +1,268 @@
+"""The courier: a process that delivers webhooks. ``python -m ingest_worker.courier``; any number of them.
+
+In turns on one thread it settles what came back, takes over what is in the outboxes, and claims what is due; what it
+has claimed is sent on the event loop beside that. A signal of Redis begins a turn at once, and so does an attempt that
+ends. Without a signal there is one each second: nothing depends on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import redis
+import structlog
+
+from ingest_worker import verdicts
+from ingest_worker.collector import Collector
+from ingest_worker.egress import Egress
+from ingest_worker.lanes import Claim, Claims, Lanes, Outcome
+from ingest_worker.sender import Sender
+from shared import addresses, connections, logs
+from shared.config import Settings
+from shared.deliveries import Deliveries, DeliveryState
+from shared.errors import SettingsError, StoreUnavailable
+from shared.outbox import Outbox
+from shared.sealing import Seal
+from shared.webhook_tables import WebhookDatabase
+
+log = structlog.get_logger(__name__)
+
+#: A turn at least so often.
+TURN_SECONDS = 1.0
+
+#: A lease outlives the longest attempt by so much: the courier may have to wait for the database to say how it went.
+LEASE_MARGIN_SECONDS = 5.0
+
+#: At shutdown, attempts that take longer are broken off and handed back.
+GRACE_SECONDS = 5.0
+
+#: What is old is looked for so often.
+PURGE_SECONDS = 60.0
+
+#: A courier that is well says so at least this often, by the time of a file.
+ALIVE_SECONDS = 30.0
+
+
+class Courier:
+    """One process's share of all deliveries. `run` may be called once."""
+
+    def __init__(self, settings: Settings, database: WebhookDatabase, client: redis.Redis, sender: Sender) -> None:
+        self._settings = settings
+        self._lanes = Lanes(database)
+        self._deliveries = Deliveries(database)
+        self._outbox = Outbox(client, f"{socket.gethostname()}.{os.getpid()}")
+        self._collector = Collector(self._outbox, self._deliveries)
+        self._sender = sender
+        self._delays = verdicts.schedule(settings.webhook_retry_seconds)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="turns")
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._sending: dict[asyncio.Task[Outcome | None], Claim] = {}
+        self._ended: list[Outcome] = []
+        self._purge_at = 0.0
+
+    async def run(self) -> None:
+        """Deliver until `stop`."""
+        loop = asyncio.get_running_loop()
+        ears = _Ears(self._outbox, lambda: loop.call_soon_threadsafe(self._wake.set))
+        ears.start()
+        try:
+            while not self._stopping:
+                next_at = await self._turn()
+                await self._rest(next_at)
+        finally:
+            ears.stop()
+            await self._hand_back()
+            self._thread.shutdown()
+
+    def stop(self) -> None:
+        """Claim nothing more, and end."""
+        self._stopping = True
+        self._wake.set()
+
+    async def _rest(self, next_at: float | None) -> None:
+        seconds = TURN_SECONDS if next_at is None else min(TURN_SECONDS, max(0.0, next_at - time.time()))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        self._wake.clear()
+
+    async def _turn(self) -> float | None:
+        """Settle, take over, claim, and begin to send. Gives when something will be due."""
+        in_hand = Counter(claim.endpoint.id for claim in self._sending.values())
+        ended, self._ended = self._ended, []
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._take, ended, in_hand)
+        except StoreUnavailable as error:
+            log.warning("courier.waits", reason=error.detail)
+            self._ended += ended
+            return None
+        for claim in found.claims:
+            task = asyncio.create_task(self._deliver(claim))
+            self._sending[task] = claim
+            task.add_done_callback(self._note_end)
+        return found.next_at
+
+    def _take(self, ended: list[Outcome], in_hand: Counter[str]) -> Claims:
+        if ended:
+            self._report(self._lanes.settle(ended))
+            ended.clear()
+        self._collect()
+        self._purge()
+        _say_alive()
+        room = self._settings.webhook_concurrency - in_hand.total()
+        lease_seconds = self._settings.webhook_seconds + LEASE_MARGIN_SECONDS
+        return self._lanes.claim(room, in_hand, lease_seconds, self._settings.webhook_endpoint_concurrency)
+
+    def _collect(self) -> None:
+        try:
+            while self._collector.collect():
+                pass
+        except StoreUnavailable as error:  # deliveries that are entered already don't need Redis
+            log.warning("outbox.out_of_reach", reason=error.detail)
+
+    def _purge(self) -> None:
+        if time.monotonic() < self._purge_at:
+            return
+        while self._deliveries.purge(time.time() - self._settings.webhook_retention_seconds):
+            pass
+        self._purge_at = time.monotonic() + PURGE_SECONDS
+
+    def _report(self, settled: list[Outcome]) -> None:
+        for outcome in settled:
+            claim, attempt, verdict = outcome.claim, outcome.attempt, outcome.verdict
+            fields = {"endpoint": claim.endpoint.id, "message": claim.message_id, "try": claim.tries + 1}
+            log.debug("webhook.attempt", **fields, status=attempt.status, error=attempt.error)
+            if verdict.state is DeliveryState.FAILED:
+                log.warning("webhook.given_up", **fields, status=attempt.status, error=attempt.error)
+            if verdict.disabled_because:
+                log.warning("webhook.endpoint_disabled", endpoint=claim.endpoint.id, reason=verdict.disabled_because)
+
+    async def _deliver(self, claim: Claim) -> Outcome | None:
+        sent = await self._sender.send(claim)
+        verdict = verdicts.judge(
+            claim,
+            sent.attempt,
+            sent.retry_after,
+            delays=self._delays,
+            disable_seconds=self._settings.webhook_disable_seconds,
+            chance=random.random,
+        )
+        return Outcome(claim, sent.attempt, verdict)
+
+    def _note_end(self, task: asyncio.Task[Outcome | None]) -> None:
+        claim = self._sending.pop(task)
+        if task.cancelled():
+            return
+        if error := task.exception():
+            log.error(
+                "webhook.attempt_failed", message=claim.message_id, exc_info=error
+            )  # it is due again by its lease
+        elif outcome := task.result():
+            self._ended.append(outcome)
+        self._wake.set()
+
+    async def _hand_back(self) -> None:
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=GRACE_SECONDS)
+        broken_off = dict(self._sending)
+        for task in broken_off:
+            task.cancel()
+        if broken_off:
+            await asyncio.wait(broken_off)
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._lanes.settle, self._ended)
+            await loop.run_in_executor(self._thread, self._lanes.release, broken_off.values())
+        except StoreUnavailable as error:  # what is in hand comes back by its lease
+            log.warning("courier.could_not_hand_back", reason=error.detail)
+
+
+class _Ears(threading.Thread):
+    """Hears the signals of Redis, as long as there is one."""
+
+    def __init__(self, outbox: Outbox, heard: Callable[[], object]) -> None:
+        super().__init__(name="ears", daemon=True)
+        self._outbox = outbox
+        self._heard = heard
+        self._end = threading.Event()
+
+    def stop(self) -> None:
+        self._end.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._end.is_set():
+            with suppress(redis.RedisError, OSError):
+                self._listen()
+            self._end.wait(TURN_SECONDS)
+
+    def _listen(self) -> None:
+        with self._outbox.listen() as signals:
+            while not self._end.is_set():
+                if signals.get_message(timeout=TURN_SECONDS / 4):
+                    self._heard()
+
+
+def _alive_file() -> Path:
+    return Path(tempfile.gettempdir()) / f"ingest-courier-{os.getuid()}.alive"
+
+
+def _say_alive() -> None:
+    _alive_file().touch()
+
+
+def is_alive() -> bool:
+    """Whether a courier on this machine has had a turn lately."""
+    try:
+        return time.time() - _alive_file().stat().st_mtime < ALIVE_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+async def deliver(settings: Settings) -> None:
+    """Deliver until SIGTERM or SIGINT. Raises `StoreUnavailable` when there is no database to begin with."""
+    database = WebhookDatabase.from_settings(settings)
+    client = connections.hasty_client(settings)
+    egress = Egress(addresses.networks(settings.webhook_allowed_networks))
+    sender = Sender(egress, Seal(settings), settings.webhook_seconds)
+    courier = Courier(settings, database, client, sender)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, courier.stop)
+    log.info("courier.ready")
+    try:
+        await courier.run()
+    finally:
+        await sender.close()
+        client.close()
+        database.close()
+
+
+def main(arguments: list[str], environment: Mapping[str, str]) -> int:
+    """The command. ``--alive`` only says whether a courier is well, by the exit status."""
+    if arguments == ["--alive"]:
+        return 0 if is_alive() else 1
+    try:
+        settings = Settings.from_environment(environment)
+        logs.configure(settings)
+        asyncio.run(deliver(settings))
+    except (SettingsError, StoreUnavailable) as error:
+        sys.stderr.write(f"The courier can't start: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,223 @@
+"""The lanes of deliveries as couriers see them: claimed by a lease, settled by what came of it.
+
+Deliveries to an endpoint that belong to one document form a lane, and only the first that is pending is ever sent: that
+is the order. To claim a lane is to put the end of a lease where the time stands at which to look at it next, with a
+token that fences what its holder reports. So nothing has to be taken back: whatever nobody settles is due again by
+itself.
+
+A claim looks for endpoints first and for their lanes then, and takes a few of each. However long the queue of a slow
+endpoint is, the others are found as fast as without it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, case, delete, func, insert, select, update
+
+from shared import deliveries
+from shared.deliveries import Attempt, DeliveryState
+from shared.endpoints import Endpoint, endpoint_of
+from shared.protocol import timestamp
+from shared.webhook_tables import ATTEMPTS, DELIVERIES, ENDPOINTS, LANES, MESSAGES, WebhookDatabase
+from shared.webhooks import EventType, of_disabling
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery in hand. ``tries`` and ``attempts`` are those before this one."""
+
+    endpoint: Endpoint
+    delivery_id: str
+    lane: str
+    token: str
+    message_id: str
+    type: EventType
+    body: str
+    tries: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What may be sent now, and when something else will be due, in seconds since 1970."""
+
+    claims: tuple[Claim, ...]
+    next_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows from an attempt: the delivery's state, and when to try again while it is pending.
+
+    ``is_telling``: whether it says something about how the endpoint is. ``resume_at``: it is left alone until then.
+    ``disabled_because``: nothing more is sent to it.
+    """
+
+    state: DeliveryState
+    due_at: float | None = None
+    is_telling: bool = True
+    resume_at: float | None = None
+    disabled_because: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A claim, what was done about it, and what follows."""
+
+    claim: Claim
+    attempt: Attempt
+    verdict: Verdict
+
+
+class Lanes:
+    """The lanes of all endpoints. Every method raises `StoreUnavailable` when the database can't be reached."""
+
+    def __init__(self, database: WebhookDatabase, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def claim(self, room: int, in_hand: Mapping[str, int], lease_seconds: float, most_of_endpoint: int) -> Claims:
+        """Take at most ``room`` deliveries that are due, and of an endpoint no more than it may have in hand at once.
+
+        ``in_hand`` counts those by endpoint that the caller holds already.
+        """
+        now = self._clock()
+        found: list[Claim] = []
+        with self._database.reading() as connection:
+            rows = connection.execute(_endpoints_by_time(room + len(in_hand))).all()
+        due = [row for row in rows if row.look_at <= now]
+        later = [row.look_at for row in rows if row.look_at > now]
+        if due and room:
+            with self._database.writing() as transaction:
+                for row in due:
+                    # One that fails is asked whether it still does, by one delivery at a time.
+                    most = 1 if row.failing_since else most_of_endpoint
+                    free = min(most - in_hand.get(row.id, 0), room - len(found))
+                    if free > 0:
+                        endpoint = endpoint_of(row)
+                        found += _claim(transaction, endpoint, free, now, now + lease_seconds)
+        return Claims(tuple(found), min(later, default=None))
+
+    def settle(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """Note what came of claims. Gives those that counted: a claim whose lease had ended may be another's by now."""
+        now = self._clock()
+        in_order = sorted(outcomes, key=lambda outcome: (outcome.claim.endpoint.id, outcome.claim.lane))
+        with self._database.writing() as transaction:
+            return [outcome for outcome in in_order if _settle(transaction, outcome, now)]
+
+    def release(self, claims: Iterable[Claim]) -> None:
+        """Hand claims back: they are due at once, for anyone."""
+        now = self._clock()
+        with self._database.writing() as transaction:
+            for claim in claims:
+                held = _lane(claim.endpoint.id, claim.lane) & (LANES.c.token == claim.token)
+                transaction.execute(update(LANES).where(held).values(due_at=now, token=None))
+
+
+def _endpoints_by_time(most: int) -> Select[Any]:
+    """Enabled endpoints with something pending, and when to look at them, the first due first."""
+    # A skip scan over the index: a step for each endpoint, however many lanes it has.
+    found = select(func.min(LANES.c.endpoint_id).label("id")).cte("found", recursive=True)
+    following = select(func.min(LANES.c.endpoint_id)).where(LANES.c.endpoint_id > found.c.id).scalar_subquery()
+    found = found.union_all(select(following).where(found.c.id.is_not(None)))
+    oldest = select(func.min(LANES.c.due_at)).where(LANES.c.endpoint_id == ENDPOINTS.c.id).scalar_subquery()
+    look_at = case((ENDPOINTS.c.resume_at > oldest, ENDPOINTS.c.resume_at), else_=oldest).label("look_at")
+    joined = select(ENDPOINTS, look_at).join(found, found.c.id == ENDPOINTS.c.id)
+    return joined.where(ENDPOINTS.c.is_enabled).order_by(look_at).limit(most)
+
+
+def _claim(transaction: Connection, endpoint: Endpoint, most: int, now: float, until: float) -> list[Claim]:
+    due = (LANES.c.endpoint_id == endpoint.id) & (LANES.c.due_at <= now)
+    first = select(LANES.c.lane).where(due).order_by(LANES.c.due_at).limit(most).with_for_update(skip_locked=True)
+    lanes = transaction.execute(first).scalars().all()
+    token = secrets.token_hex(8)
+    taken = (LANES.c.endpoint_id == endpoint.id) & LANES.c.lane.in_(lanes)
+    transaction.execute(update(LANES).where(taken).values(due_at=until, token=token))
+    heads = {row.lane: row for row in transaction.execute(_pending(endpoint.id, lanes)).all()}
+    empty = [lane for lane in lanes if lane not in heads]
+    if empty:
+        transaction.execute(delete(LANES).where(LANES.c.endpoint_id == endpoint.id, LANES.c.lane.in_(empty)))
+    return [_claim_of(endpoint, heads[lane], token) for lane in lanes if lane in heads]
+
+
+def _pending(endpoint_id: str, lanes: Sequence[str]) -> Select[Any]:
+    """What is pending in these lanes, the first of each lane last."""
+    columns = (DELIVERIES, MESSAGES.c.type, MESSAGES.c.body)
+    joined = select(*columns).join(MESSAGES, MESSAGES.c.id == DELIVERIES.c.message_id)
+    in_lanes = (DELIVERIES.c.endpoint_id == endpoint_id) & DELIVERIES.c.lane.in_(lanes)
+    pending = joined.where(in_lanes, DELIVERIES.c.state == DeliveryState.PENDING)
+    return pending.order_by(DELIVERIES.c.seq.desc(), DELIVERIES.c.id.desc())
+
+
+def _claim_of(endpoint: Endpoint, row: Row[Any], token: str) -> Claim:
+    kind = EventType(row.type)
+    return Claim(endpoint, row.id, row.lane, token, row.message_id, kind, row.body, row.tries, row.attempts)
+
+
+def _settle(transaction: Connection, outcome: Outcome, now: float) -> bool:
+    claim, verdict = outcome.claim, outcome.verdict
+    lane = _lane(claim.endpoint.id, claim.lane)
+    token = transaction.execute(select(LANES.c.token).where(lane).with_for_update()).scalar()
+    if token != claim.token:
+        return False
+    transaction.execute(insert(ATTEMPTS), [_attempt_row(claim, outcome.attempt)])
+    is_over = verdict.state is not DeliveryState.PENDING
+    changed = {
+        "state": verdict.state,
+        "tries": claim.tries + 1,
+        "attempts": claim.attempts + 1,
+        "error": outcome.attempt.error,
+        "finished_at": now if is_over else None,
+    }
+    transaction.execute(update(DELIVERIES).where(DELIVERIES.c.id == claim.delivery_id).values(changed))
+    pending = DELIVERIES.c.state == DeliveryState.PENDING
+    of_lane = (DELIVERIES.c.endpoint_id == claim.endpoint.id) & (DELIVERIES.c.lane == claim.lane) & pending
+    if is_over and transaction.execute(select(DELIVERIES.c.id).where(of_lane).limit(1)).first() is None:
+        transaction.execute(delete(LANES).where(lane))
+    else:
+        due_at = now if is_over else verdict.due_at
+        transaction.execute(update(LANES).where(lane).values(due_at=due_at, token=None))
+    _note_health(transaction, outcome, now)
+    return True
+
+
+def _attempt_row(claim: Claim, attempt: Attempt) -> dict[str, Any]:
+    return {
+        "delivery_id": claim.delivery_id,
+        "number": claim.attempts + 1,
+        "at": attempt.at,
+        "duration_ms": attempt.duration_ms,
+        "headers": json.dumps(dict(attempt.headers)),
+        "status": attempt.status,
+        "answer": attempt.answer,
+        "error": attempt.error,
+    }
+
+
+def _note_health(transaction: Connection, outcome: Outcome, now: float) -> None:
+    endpoint, verdict = outcome.claim.endpoint, outcome.verdict
+    of_endpoint = ENDPOINTS.c.id == endpoint.id
+    if verdict.disabled_because:
+        deliveries.disable(transaction, endpoint.id, verdict.disabled_because, now)
+        at = timestamp(datetime.fromtimestamp(now, UTC))
+        told = of_disabling(endpoint.id, endpoint.tenant, endpoint.url, verdict.disabled_because, at)
+        deliveries.enter(transaction, [told], now)
+    elif verdict.state is DeliveryState.DELIVERED:
+        failing = of_endpoint & ENDPOINTS.c.failing_since.is_not(None)
+        transaction.execute(update(ENDPOINTS).where(failing).values(failing_since=None, resume_at=None))
+    elif verdict.is_telling:
+        well = of_endpoint & ENDPOINTS.c.failing_since.is_(None)
+        transaction.execute(update(ENDPOINTS).where(well).values(failing_since=outcome.attempt.at))
+        if verdict.resume_at:
+            transaction.execute(update(ENDPOINTS).where(of_endpoint).values(resume_at=verdict.resume_at))
+
+
+def _lane(endpoint_id: str, lane: str) -> Any:
+    return (LANES.c.endpoint_id == endpoint_id) & (LANES.c.lane == lane)

@@ -1,0 +1,281 @@
+"""Deliveries in the SQL database: what is to be sent to whom, when, and what came of it.
+
+There is one delivery for each endpoint and message, whatever is entered twice. Deliveries to an endpoint that belong
+to one document form a lane, which has a row of its own while something in it is pending: that row is what couriers
+claim (`ingest_worker.lanes`). This module enters, shows and repeats; it sends nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, delete, func, or_, select, update
+from ulid import ULID
+
+from shared.errors import UnknownDelivery
+from shared.webhook_tables import (
+    ATTEMPTS,
+    DELIVERIES,
+    ENDPOINTS,
+    LANES,
+    MESSAGES,
+    WebhookDatabase,
+    insert_new,
+    insert_or_wait,
+)
+from shared.webhooks import Kind, Message, wants
+
+#: Why a delivery failed that was never tried, or no more.
+DISABLED = "endpoint_disabled"
+
+#: So many deliveries are sent again together.
+MOST_RECOVERED = 10_000
+
+#: Rows that are removed together.
+PURGE_BATCH = 1000
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    #: Given up; it can be sent again on demand.
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What was sent and what came back. ``headers`` are without the signature, ``answer`` is its first bytes."""
+
+    at: float
+    duration_ms: int
+    headers: Mapping[str, str]
+    status: int | None = None
+    answer: str | None = None
+    error: str | None = None
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """For its owner to see. Times are in seconds since 1970."""
+
+    id: str
+    endpoint_id: str
+    message_id: str
+    type: str
+    body: str
+    state: DeliveryState
+    error: str | None
+    created_at: float
+    finished_at: float | None
+    due_at: float | None
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Deliveries:
+    """All deliveries. Every method raises `StoreUnavailable` when the database can't be reached."""
+
+    def __init__(self, database: WebhookDatabase, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def enter(self, messages: Sequence[Message]) -> int:
+        """Have these messages delivered to whoever wants them. Gives how many deliveries that are, old ones too."""
+        with self._database.writing() as transaction:
+            return enter(transaction, messages, self._clock())
+
+    def tell(self, message: Message, endpoint_id: str) -> None:
+        """Have one endpoint hear a message, once more if it has heard it."""
+        one = (DELIVERIES.c.endpoint_id == endpoint_id) & (DELIVERIES.c.message_id == message.message_id)
+        with self._database.writing() as transaction:
+            now = self._clock()
+            enter(transaction, [message], now)
+            _begin_again(transaction, endpoint_id, one & (DELIVERIES.c.state != DeliveryState.PENDING), now)
+
+    def redeliver(self, endpoint_id: str, delivery_id: str) -> None:
+        """Send one again, whatever came of it, with all its tries before it. Raises `UnknownDelivery`."""
+        one = (DELIVERIES.c.endpoint_id == endpoint_id) & (DELIVERIES.c.id == delivery_id)
+        with self._database.writing() as transaction:
+            if not _begin_again(transaction, endpoint_id, one, self._clock()):
+                raise UnknownDelivery("There is no delivery with this id to this endpoint.")
+
+    def recover(self, endpoint_id: str, since: float) -> int:
+        """Send all again that have failed since, at most `MOST_RECOVERED` at a time. Gives how many."""
+        failed = (DELIVERIES.c.endpoint_id == endpoint_id) & (DELIVERIES.c.state == DeliveryState.FAILED)
+        with self._database.writing() as transaction:
+            return _begin_again(transaction, endpoint_id, failed & (DELIVERIES.c.created_at >= since), self._clock())
+
+    def enable(self, endpoint_id: str) -> None:
+        """Send to an endpoint again, from now on."""
+        cleared = {"disabled_reason": None, "failing_since": None, "resume_at": None}
+        with self._database.writing() as transaction:
+            of_endpoint = update(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)
+            transaction.execute(of_endpoint.values(is_enabled=True, updated_at=self._clock(), **cleared))
+
+    def disable(self, endpoint_id: str, reason: str) -> None:
+        """Send an endpoint nothing more. What is pending has failed with that, and can be recovered."""
+        with self._database.writing() as transaction:
+            disable(transaction, endpoint_id, reason, self._clock())
+
+    def of_endpoint(self, endpoint_id: str, limit: int, before: str | None = None) -> list[Delivery]:
+        """At most ``limit`` deliveries, newest first, older than the id ``before``, each with its attempts."""
+        query = _shown().where(DELIVERIES.c.endpoint_id == endpoint_id).order_by(DELIVERIES.c.id.desc()).limit(limit)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.where(DELIVERIES.c.id < before) if before else query).all()
+            return _with_attempts(connection, rows)
+
+    def get(self, endpoint_id: str, delivery_id: str) -> Delivery:
+        """One delivery. Raises `UnknownDelivery`."""
+        query = _shown().where(DELIVERIES.c.endpoint_id == endpoint_id, DELIVERIES.c.id == delivery_id)
+        with self._database.reading() as connection:
+            found = _with_attempts(connection, connection.execute(query).all())
+        if not found:
+            raise UnknownDelivery("There is no delivery with this id to this endpoint.")
+        return found[0]
+
+    def of_message(self, endpoint_id: str, message_id: str) -> Delivery:
+        """The delivery of a message to an endpoint. Raises `UnknownDelivery`."""
+        one = (DELIVERIES.c.endpoint_id == endpoint_id) & (DELIVERIES.c.message_id == message_id)
+        with self._database.reading() as connection:
+            delivery_id = connection.execute(select(DELIVERIES.c.id).where(one)).scalar()
+        return self.get(endpoint_id, delivery_id or "")
+
+    def due(self) -> tuple[int, float]:
+        """How many lanes wait to be looked at although it is time, and for how many seconds the first has."""
+        now = self._clock()
+        overdue = (LANES.c.due_at <= now) & LANES.c.token.is_(None)
+        with self._database.reading() as connection:
+            count, oldest = connection.execute(select(func.count(), func.min(LANES.c.due_at)).where(overdue)).one()
+        return count, max(0.0, now - oldest) if oldest else 0.0
+
+    def purge(self, before: float) -> int:
+        """Remove some of what is older and over: deliveries with their attempts, and messages. Gives how many rows."""
+        over = (DELIVERIES.c.created_at < before) & (DELIVERIES.c.state != DeliveryState.PENDING)
+        waited_for = select(DELIVERIES.c.message_id).where(DELIVERIES.c.message_id == MESSAGES.c.id).exists()
+        with self._database.writing() as transaction:
+            old = transaction.execute(select(DELIVERIES.c.id).where(over).limit(PURGE_BATCH)).scalars().all()
+            transaction.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(old)))
+            transaction.execute(delete(DELIVERIES).where(DELIVERIES.c.id.in_(old)))
+            messages = select(MESSAGES.c.id).where(MESSAGES.c.created_at < before, ~waited_for).limit(PURGE_BATCH)
+            unheard = transaction.execute(messages).scalars().all()
+            transaction.execute(delete(MESSAGES).where(MESSAGES.c.id.in_(unheard)))
+        return len(old) + len(unheard)
+
+
+def enter(transaction: Connection, messages: Sequence[Message], now: float) -> int:
+    """Have these messages delivered to whoever wants them. Gives how many deliveries that are, old ones too."""
+    rows, lanes, wanted = [], {}, []
+    for message, endpoint in _pairs(transaction, messages):
+        pending = endpoint.is_enabled
+        wanted.append(message)
+        rows.append(
+            {
+                "id": f"dl_{str(ULID()).lower()}",
+                "endpoint_id": endpoint.id,
+                "message_id": message.message_id,
+                "lane": message.lane,
+                "seq": message.seq,
+                "state": DeliveryState.PENDING if pending else DeliveryState.FAILED,
+                "tries": 0,
+                "attempts": 0,
+                "error": None if pending else DISABLED,
+                "created_at": now,
+                "finished_at": None if pending else now,
+            }
+        )
+        if pending:
+            lanes[endpoint.id, message.lane] = {"endpoint_id": endpoint.id, "lane": message.lane, "due_at": now}
+    insert_new(transaction, MESSAGES, [_message_row(message, now) for message in wanted])
+    insert_new(transaction, DELIVERIES, rows)
+    # After the deliveries: whoever holds one of these lanes sees them when it settles, or has gone by then.
+    insert_or_wait(transaction, LANES, [lanes[key] for key in sorted(lanes)])
+    return len(rows)
+
+
+def _message_row(message: Message, now: float) -> dict[str, Any]:
+    return {"id": message.message_id, "type": message.type, "body": message.body, "created_at": now}
+
+
+def _pairs(transaction: Connection, messages: Sequence[Message]) -> list[tuple[Message, Any]]:
+    """Each message with each endpoint that is to hear of it."""
+    tenants = {message.tenant for message in messages}
+    named = {message.endpoint_id for message in messages if message.endpoint_id}
+    columns = (ENDPOINTS.c.id, ENDPOINTS.c.tenant, ENDPOINTS.c.kind, ENDPOINTS.c.events, ENDPOINTS.c.is_enabled)
+    standing = ENDPOINTS.c.tenant.in_(tenants) & (ENDPOINTS.c.kind == Kind.STANDING)
+    found = transaction.execute(select(*columns).where(or_(standing, ENDPOINTS.c.id.in_(named)))).all()
+    by_id = {row.id: row for row in found}
+    by_tenant: dict[str, list[tuple[list[str], Any]]] = defaultdict(list)
+    for row in found:
+        if row.kind == Kind.STANDING:
+            by_tenant[row.tenant].append((json.loads(row.events), row))
+    pairs = []
+    for message in messages:
+        chosen = [] if message.alone else by_tenant[message.tenant]
+        hearers: dict[str, Any] = {row.id: row for events, row in chosen if wants(events, message.type)}
+        named_row = by_id.get(message.endpoint_id)
+        if named_row is not None and named_row.tenant == message.tenant:
+            hearers[named_row.id] = named_row
+        pairs += [(message, row) for row in hearers.values()]
+    return pairs
+
+
+def disable(transaction: Connection, endpoint_id: str, reason: str, now: float) -> None:
+    """Send an endpoint nothing more. What is pending has failed with that."""
+    disabled = {"is_enabled": False, "disabled_reason": reason, "updated_at": now}
+    transaction.execute(update(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id).values(disabled))
+    transaction.execute(delete(LANES).where(LANES.c.endpoint_id == endpoint_id))
+    pending = (DELIVERIES.c.endpoint_id == endpoint_id) & (DELIVERIES.c.state == DeliveryState.PENDING)
+    failed = {"state": DeliveryState.FAILED, "error": DISABLED, "finished_at": now}
+    transaction.execute(update(DELIVERIES).where(pending).values(failed))
+
+
+def _begin_again(transaction: Connection, endpoint_id: str, which: Any, now: float) -> int:
+    found = transaction.execute(select(DELIVERIES.c.id, DELIVERIES.c.lane).where(which).limit(MOST_RECOVERED)).all()
+    begun = {"state": DeliveryState.PENDING, "tries": 0, "error": None, "finished_at": None}
+    chosen = DELIVERIES.c.id.in_([row.id for row in found])
+    transaction.execute(update(DELIVERIES).where(chosen).values(begun))
+    lanes = sorted({row.lane for row in found})
+    rows = [{"endpoint_id": endpoint_id, "lane": lane, "due_at": now} for lane in lanes]
+    insert_or_wait(transaction, LANES, rows)
+    at_rest = (LANES.c.endpoint_id == endpoint_id) & LANES.c.lane.in_(lanes) & LANES.c.token.is_(None)
+    transaction.execute(update(LANES).where(at_rest).values(due_at=now))
+    return len(found)
+
+
+def _shown() -> Select[Any]:
+    lane = (LANES.c.endpoint_id == DELIVERIES.c.endpoint_id) & (LANES.c.lane == DELIVERIES.c.lane)
+    joined = select(DELIVERIES, MESSAGES.c.type, MESSAGES.c.body, LANES.c.due_at)
+    return joined.join(MESSAGES, MESSAGES.c.id == DELIVERIES.c.message_id).outerjoin(LANES, lane)
+
+
+def _with_attempts(connection: Connection, rows: Sequence[Row[Any]]) -> list[Delivery]:
+    query = select(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_([row.id for row in rows])).order_by(ATTEMPTS.c.number)
+    attempts: dict[str, list[Attempt]] = defaultdict(list)
+    for row in connection.execute(query):
+        values = row._asdict()
+        attempts[values.pop("delivery_id")].append(Attempt(**{**values, "headers": json.loads(values["headers"])}))
+    return [_delivery(row, attempts[row.id]) for row in rows]
+
+
+def _delivery(row: Row[Any], attempts: Sequence[Attempt]) -> Delivery:
+    return Delivery(
+        id=row.id,
+        endpoint_id=row.endpoint_id,
+        message_id=row.message_id,
+        type=row.type,
+        body=row.body,
+        state=DeliveryState(row.state),
+        error=row.error,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        due_at=row.due_at if row.state == DeliveryState.PENDING else None,
+        attempts=tuple(attempts),
+    )

@@ -1,0 +1,150 @@
+"""Webhook endpoints in the SQL database: who wants to hear of what, where, and signed with which secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, delete, func, insert, select, update
+from ulid import ULID
+
+from shared import signing
+from shared.errors import TooManyEndpoints, UnknownEndpoint
+from shared.signing import SealedSecret
+from shared.webhook_tables import ATTEMPTS, DELIVERIES, ENDPOINTS, LANES, WebhookDatabase, insert_new
+from shared.webhooks import Kind
+
+#: Standing endpoints of a tenant; each hears of every document.
+MOST_STANDING = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a tenant wants to hear of something. Times are in seconds since 1970; ``events`` empty: of everything."""
+
+    id: str
+    tenant: str
+    kind: Kind
+    url: str
+    events: tuple[str, ...]
+    description: str
+    secrets: tuple[SealedSecret, ...]
+    is_enabled: bool
+    disabled_reason: str | None
+    failing_since: float | None
+    resume_at: float | None
+    created_at: float
+    updated_at: float
+
+
+class Endpoints:
+    """The endpoints of all tenants. Every method raises `StoreUnavailable` when the database can't be reached.
+
+    To a tenant another's endpoint is as if there were none: `UnknownEndpoint`.
+    """
+
+    def __init__(self, database: WebhookDatabase, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def create(self, tenant: str, url: str, events: Sequence[str], description: str, sealed: str) -> Endpoint:
+        """A new standing endpoint. Raises `TooManyEndpoints`."""
+        row = self._row(f"ep_{str(ULID()).lower()}", tenant, Kind.STANDING, url, sealed)
+        row |= {"events": json.dumps(list(events)), "description": description}
+        standing = (ENDPOINTS.c.tenant == tenant) & (ENDPOINTS.c.kind == Kind.STANDING)
+        with self._database.writing() as transaction:
+            count = transaction.execute(select(func.count()).select_from(ENDPOINTS).where(standing)).scalar_one()
+            if count >= MOST_STANDING:
+                raise TooManyEndpoints(f"A tenant has at most {MOST_STANDING} endpoints.")
+            transaction.execute(insert(ENDPOINTS), [row])
+        return self.get(tenant, row["id"])
+
+    def of_upload(self, tenant: str, url: str, seal: Callable[[], tuple[str, str]]) -> tuple[Endpoint, str | None]:
+        """The endpoint that uploads of a tenant mean by this URL, and its secret when this has made it.
+
+        ``seal`` gives a new secret in the clear and sealed.
+        """
+        endpoint_id = upload_endpoint_id(tenant, url)
+        found = self._find(tenant, endpoint_id)
+        if found is not None:
+            return found, None
+        secret, sealed = seal()
+        with self._database.writing() as transaction:
+            insert_new(transaction, ENDPOINTS, [self._row(endpoint_id, tenant, Kind.UPLOAD, url, sealed)])
+        made = self.get(tenant, endpoint_id)
+        return made, secret if made.secrets[0].sealed == sealed else None  # another was faster
+
+    def get(self, tenant: str, endpoint_id: str) -> Endpoint:
+        """One endpoint. Raises `UnknownEndpoint`."""
+        found = self._find(tenant, endpoint_id)
+        if found is None:
+            raise UnknownEndpoint("There is no webhook endpoint with this id.")
+        return found
+
+    def of_tenant(self, tenant: str, limit: int, before: str | None = None) -> list[Endpoint]:
+        """At most ``limit`` endpoints, the greatest ids first, below ``before``."""
+        query = select(ENDPOINTS).where(ENDPOINTS.c.tenant == tenant).order_by(ENDPOINTS.c.id.desc()).limit(limit)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.where(ENDPOINTS.c.id < before) if before else query).all()
+        return [endpoint_of(row) for row in rows]
+
+    def change(self, tenant: str, endpoint_id: str, **values: Any) -> Endpoint:
+        """Set some of url, events, description, secrets. Raises `UnknownEndpoint`."""
+        if "events" in values:
+            values["events"] = json.dumps(list(values["events"]))
+        if "secrets" in values:
+            values["secrets"] = signing.to_json(values["secrets"])
+        ours = (ENDPOINTS.c.tenant == tenant) & (ENDPOINTS.c.id == endpoint_id)
+        with self._database.writing() as transaction:
+            transaction.execute(update(ENDPOINTS).where(ours).values(**values, updated_at=self._clock()))
+        return self.get(tenant, endpoint_id)
+
+    def remove(self, tenant: str, endpoint_id: str) -> None:
+        """Remove an endpoint and all that was to be delivered to it. Raises `UnknownEndpoint`."""
+        self.get(tenant, endpoint_id)
+        deliveries = select(DELIVERIES.c.id).where(DELIVERIES.c.endpoint_id == endpoint_id)
+        with self._database.writing() as transaction:
+            transaction.execute(delete(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id))
+            transaction.execute(delete(LANES).where(LANES.c.endpoint_id == endpoint_id))
+            transaction.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(deliveries)))
+            transaction.execute(delete(DELIVERIES).where(DELIVERIES.c.endpoint_id == endpoint_id))
+
+    def _find(self, tenant: str, endpoint_id: str) -> Endpoint | None:
+        ours = (ENDPOINTS.c.tenant == tenant) & (ENDPOINTS.c.id == endpoint_id)
+        with self._database.reading() as connection:
+            row = connection.execute(select(ENDPOINTS).where(ours)).first()
+        return None if row is None else endpoint_of(row)
+
+    def _row(self, endpoint_id: str, tenant: str, kind: Kind, url: str, sealed: str) -> dict[str, Any]:
+        now = self._clock()
+        return {
+            "id": endpoint_id,
+            "tenant": tenant,
+            "kind": kind,
+            "url": url,
+            "events": "[]",
+            "description": "",
+            "secrets": signing.to_json([SealedSecret(sealed)]),
+            "is_enabled": True,
+            "created_at": now,
+            "updated_at": now,
+        }
+
+
+def upload_endpoint_id(tenant: str, url: str) -> str:
+    """The id of the endpoint that uploads of a tenant mean by a URL."""
+    whole = f"{tenant}\n{url}"
+    return f"ep_{hashlib.sha256(whole.encode()).hexdigest()[:26]}"
+
+
+def endpoint_of(row: Row[Any]) -> Endpoint:
+    """An endpoint from a row that holds its columns, perhaps among others."""
+    values = {column.name: getattr(row, column.name) for column in ENDPOINTS.columns}
+    values["kind"] = Kind(values["kind"])
+    values["events"] = tuple(json.loads(values["events"]))
+    values["secrets"] = signing.from_json(values["secrets"])
+    return Endpoint(**values)
