@@ -64,11 +64,15 @@ class Floor(Stack):
         return psutil.Process(self.worker.pid).children(recursive=True)
 
     def nothing_left(self, document_id: str) -> None:
-        """Assert that no key of the work on a document is there any more."""
-        for key in (keys.waiting, keys.running, keys.work, keys.done):
-            assert not self.client.exists(key(document_id))
-        for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED):
-            assert self.client.zscore(key, document_id) is None
+        """Wait until no key of the work on a document is there any more. It is final before the last is struck off."""
+        wait_until(lambda: not self._left(document_id), what=f"nothing left of {document_id}")
+
+    def _left(self, document_id: str) -> list[str]:
+        own = [key(document_id) for key in (keys.waiting, keys.running, keys.work, keys.done)]
+        lists = [keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED]
+        return [key for key in own if self.client.exists(key)] + [
+            key for key in lists if self.client.zscore(key, document_id) is not None
+        ]
 
     def unacknowledged(self) -> int:
         return self.client.hlen(f"{keys.BROKER_PREFIX}unacked")

@@ -24,12 +24,12 @@ def test_relay_latency_counts_every_delivery(tmp_path, capsys):
     before = psutil.Process().children(recursive=True)
 
     relay_latency.main(
-        ["--viewers", "50", "--documents", "1", "10", "--seconds", "1", "--rounds", "1", "--json", str(report)]
+        ["--viewers", "50", "--documents", "1", "10", "--seconds", "0.5", "--rounds", "1", "--json", str(report)]
     )
 
     assert "50 viewers, one document" in capsys.readouterr().out
     shared, spread = json.loads(report.read_text())["setups"]
-    for setup, expected in ((shared, 10 * 50), (spread, 100 * 5)):
+    for setup, expected in ((shared, 5 * 50), (spread, 50 * 5)):
         targets = {target["target"]: target for target in setup["targets"]}
         assert list(targets) == [SERVICE, PEER, FLOOR]
         for target in targets.values():
