@@ -5,15 +5,17 @@ Closed unless opened: a route that the table does not name is answered to nobody
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
+from urllib.parse import parse_qs
 
 from flask import Flask, g, request
 
 from ingest_web import ids, services
 from ingest_web.guard import Guard, demand
+from ingest_web.permits import Permit
 from shared.access import Caller, Scope
-from shared.errors import Forbidden
+from shared.errors import Forbidden, InvalidOption, Unauthorized
 
 #: What each route asks of a caller.
 SCOPES: Mapping[str, Scope] = {
@@ -33,16 +35,20 @@ SCOPES: Mapping[str, Scope] = {
     "webhooks.deliveries": Scope.ADMIN,
     "webhooks.redeliver": Scope.ADMIN,
     "webhooks.recover": Scope.ADMIN,
+    "links.create": Scope.READ,  # whoever may see a stream may show it to others
 }
 
 #: The figures of the whole installation.
 OPERATORS = frozenset({"metrics.queues", "metrics.metrics"})
 
-#: Those that look for themselves, with `watched`: outside of Flask there are streams too.
+#: Those that look for themselves, with `permit`: outside of Flask there are streams too.
 STREAMS = frozenset({"streams.stream_one", "streams.stream_many"})
 
 #: What holds no document of anybody.
 PUBLIC = frozenset({"pages.index", "static", "health.livez", "health.readyz", "openapi.document"})
+
+#: One stream is opened by at most so many tokens: so many fit in the request line that `gunicorn_conf` allows.
+MOST_TOKENS = 150
 
 
 def install(app: Flask) -> None:
@@ -61,16 +67,38 @@ def owned(document_id: str) -> str:
     return document_id
 
 
-def watched(guard: Guard, environ: Mapping[str, Any], wanted: Sequence[str]) -> tuple[str, ...]:
-    """The documents whose stream is asked for, without repetition, when whoever asks may watch all of them.
+def permit(guard: Guard, environ: Mapping[str, Any], wanted: Sequence[str]) -> Permit:
+    """What the request for a stream is allowed to see: the documents ``wanted``, all of them, by its key or its tokens.
 
-    Raises `Unauthorized`, `Forbidden`, `InvalidOption` for none or too many, `UnknownIngestion`.
+    ``?token=`` decides alone where there is one; without ``wanted`` the tokens say which documents. Raises
+    `Unauthorized`, `Forbidden`, `InvalidOption` for none or too many, `UnknownIngestion`, `StoreUnavailable`.
     """
+    tokens = parse_qs(environ.get("QUERY_STRING", "")).get("token")
+    if tokens:
+        return _permit_by_tokens(guard, tokens, wanted)
     viewer = guard.caller(environ.get("HTTP_AUTHORIZATION"))
     demand(viewer, Scope.READ)
     document_ids = ids.checked_all(wanted)
     guard.check_owned(document_ids, viewer)
-    return document_ids
+    return Permit(viewer.tenant, document_ids, _key_ids([viewer]))
+
+
+def _permit_by_tokens(guard: Guard, texts: Sequence[str], wanted: Sequence[str]) -> Permit:
+    if len(texts) > MOST_TOKENS:
+        raise InvalidOption(f"token: give at most {MOST_TOKENS} of them", option="token")
+    # No look at Redis: a token is written for a document of the tenant of its key, and none ever changes its tenant.
+    held = [guard.holder(text) for text in dict.fromkeys(texts)]
+    opened = {token.document_id: token for token, _ in held}
+    document_ids = ids.checked_all(wanted or list(opened))
+    if not opened.keys() >= set(document_ids):
+        raise Unauthorized("The token is not for this document.")
+    callers = [caller for _, caller in held]
+    expires_at = min(token.expires_at for token, _ in held)
+    return Permit(callers[0].tenant, document_ids, _key_ids(callers), expires_at)
+
+
+def _key_ids(callers: Iterable[Caller]) -> frozenset[str]:
+    return frozenset(caller.key_id for caller in callers if caller.key_id)
 
 
 def _look() -> None:

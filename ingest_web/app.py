@@ -12,6 +12,7 @@ from ingest_web import (
     access,
     health,
     ingestions,
+    links,
     metrics,
     openapi,
     pages,
@@ -44,7 +45,7 @@ def create_app(settings: Settings) -> Flask:
     services.install(app, Services.from_settings(settings))
     problems.install(app)
     access.install(app)
-    for module in (uploads, ingestions, streams, webhooks, health, metrics, pages, openapi):
+    for module in (uploads, ingestions, links, streams, webhooks, health, metrics, pages, openapi):
         app.register_blueprint(module.blueprint)
     origins = Origins(origin.parse_list(settings.allowed_origins))
     app.wsgi_app = Express(app, origins)  # type: ignore[method-assign]

@@ -54,13 +54,24 @@ class Links(TypedDict):
 
 
 class Accepted(TypedDict):
-    """A document that was taken in. ``reused``: it is an earlier one, of the same bytes and options."""
+    """A document that was taken in. ``reused``: it is an earlier one, of the same bytes and options.
+
+    ``stream_url`` opens its stream without a key, for a while.
+    """
 
     id: str
     status: Status
     links: Links
+    stream_url: str
     reused: bool
     webhook: NotRequired[NamedEndpoint]
+
+
+class Link(TypedDict):
+    """The path of a document's stream, which opens it without a key until ``expires_at``; null: it needs none."""
+
+    stream_url: str
+    expires_at: str | None
 
 
 class Listing(TypedDict):

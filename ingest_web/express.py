@@ -13,11 +13,10 @@ from typing import cast
 from urllib.parse import parse_qs
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from flask import Flask
+from flask import Flask, Response
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
-from ingest_web import access, handover, problems, services, sse, streams
-from ingest_web.cursor import Cursor
+from ingest_web import handover, problems, services, sse, streams
 from ingest_web.envelope import NO_SNIFFING
 from ingest_web.handover import SocketViewer
 from ingest_web.origins import Headers, Origins
@@ -67,11 +66,12 @@ def _head(of_origin: Headers) -> bytes:
 def _stream(
     current: Services, wanted: list[str], head: bytes, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
-    cursor = Cursor(access.watched(current.guard, environ, wanted), environ.get("HTTP_LAST_EVENT_ID"))
-    viewer = SocketViewer(cursor, current.settings.retry_ms, current.settings.stall_seconds)
-    refusal = streams.admit(current, viewer, environ.get("REMOTE_ADDR", ""))
-    if refusal is not None:
-        return refusal(environ, start_response)
+    settings = current.settings
+    viewer = streams.admit(
+        current, environ, wanted, lambda cursor: SocketViewer(cursor, settings.retry_ms, settings.stall_seconds)
+    )
+    if isinstance(viewer, Response):
+        return viewer(environ, start_response)
     try:
         viewer.attach(environ["gunicorn.socket"], head)
     except BaseException:

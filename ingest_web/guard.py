@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 
+from ingest_web.tokens import Token, Tokens
 from shared import keyring
 from shared.access import ANYBODY, Caller, Scope
 from shared.config import Settings
 from shared.errors import Forbidden, Unauthorized
 from shared.keyring import ApiKey, KeyRing
+from shared.sealing import secret_of
 from shared.store import Store
 
 #: A key is looked up again after so long: a revoked one is refused everywhere within this time.
@@ -46,6 +48,23 @@ class Guard:
             raise Unauthorized("The API key is not one, or is revoked.")
         return key.caller
 
+    def holder(self, token: str) -> tuple[Token, Caller]:
+        """What a token says, and who made it. Raises `Unauthorized`, `StoreUnavailable`."""
+        read = self.tokens.read(token, time.time())
+        if self.is_open:
+            return read, ANYBODY
+        key = self.key(read.key_id)
+        if key is None or key.revoked_at is not None:
+            raise Unauthorized("The token was made by a key that is revoked.")
+        return read, key.caller
+
+    def revoked(self, key_ids: Collection[str]) -> frozenset[str]:
+        """Those of these keys that open nothing any more, asked now. Raises `StoreUnavailable`."""
+        revoked = frozenset(key_ids) - self._ring.live(key_ids)
+        for key_id in revoked:
+            self._remembered.pop(key_id, None)
+        return revoked
+
     def key(self, key_id: str) -> ApiKey | None:
         """A key as it was at most `FRESH_SECONDS` ago. Raises `StoreUnavailable`."""
         until, key = self._remembered.get(key_id, (0.0, None))
@@ -60,6 +79,11 @@ class Guard:
         """Return when all these are documents of the caller's tenant. Raises `UnknownIngestion`."""
         if not self.is_open:
             self._store.check_tenant(document_ids, caller.tenant)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """Writes and reads the tokens of streams."""
+        return Tokens(secret_of(self._settings))
 
     @cached_property
     def _ring(self) -> KeyRing:

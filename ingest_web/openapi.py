@@ -41,6 +41,16 @@ _HEADERS_OF_ERRORS: Mapping[type[Exception], Mapping[str, str]] = {
     StoreUnavailable: {"Retry-After": "In so many seconds the same request may succeed"},
 }
 
+_WAYS_IN: Mapping[str, Keywords] = {
+    "key": {"type": "http", "scheme": "bearer", "bearerFormat": "ingest_..."},
+    "token": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "token",
+        "description": "Of a `stream_url`. Several open the stream of several documents.",
+    },
+}
+
 _DESCRIPTION = """\
 Takes documents in and says, over Server-Sent Events, how far they are.
 
@@ -66,7 +76,7 @@ def describe(app: Flask) -> dict[str, Any]:
             paths[_path(rule)][method.lower()] = _operation(app, rule, with_keys)
     components: dict[str, Any] = {"schemas": _schemas(PROMISES.values())}
     if with_keys:
-        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "ingest_..."}}
+        components["securitySchemes"] = _WAYS_IN
     info = {"title": "ingest-live", "version": version("ingest-live"), "description": _DESCRIPTION}
     return {"openapi": "3.1.1", "info": info, "paths": paths, "components": components}
 
@@ -91,7 +101,7 @@ def _operation(app: Flask, rule: Rule, with_keys: bool) -> dict[str, Any]:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
     scope = _scope(rule.endpoint)
     if with_keys and scope is not None:
-        operation["security"] = [{"key": [scope]}]
+        operation["security"] = [{"key": [scope]}, *([{"token": []}] if rule.endpoint in access.STREAMS else [])]
     return operation
 
 

@@ -28,6 +28,7 @@ from ingest_web.bodies import (
     EndpointChange,
     EndpointListing,
     EndpointShown,
+    Link,
     Listing,
     NewEndpoint,
     PartialChunk,
@@ -204,13 +205,17 @@ PROMISES: Mapping[str, Promise] = {
         answers={202: Answer("The next attempt waits", (_STATE,))},
         errors=(errors.UnknownIngestion, errors.NotRetryable, errors.MalformedUpload, RequestEntityTooLarge),
     ),
+    "links.create": Promise(
+        form=Form({"expires_in": {"type": "integer", "minimum": 1, "description": "In seconds"}}),
+        answers={201: Answer("A link for those who have no key", (Body("application/json", (Link,)),))},
+        errors=(errors.UnknownIngestion, errors.InvalidOption, errors.MalformedUpload, RequestEntityTooLarge),
+    ),
     "streams.stream_one": _stream(),
     "streams.stream_many": _stream(
         Field(
             "id",
-            "The documents",
+            "The documents. With tokens they may be left out: then it is those that the tokens are for",
             {"type": "array", "items": ID_SCHEMA, "minItems": 1, "maxItems": MOST_IDS},
-            required=True,
         )
     ),
     "webhooks.create": Promise(

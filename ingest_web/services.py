@@ -14,6 +14,7 @@ from ingest_web.admission import Admission
 from ingest_web.guard import Guard
 from ingest_web.hub import Hub
 from ingest_web.instruments import Instruments, Standing
+from ingest_web.permits import Permits
 from ingest_web.pubsub import PubSub
 from ingest_web.replay import REPLAY_EVENTS
 from ingest_web.subscriber import PING_SECONDS
@@ -42,6 +43,7 @@ class Services:
     broker: Celery
     hub: Hub
     guard: Guard
+    permits: Permits
     admission: Admission
     instruments: Instruments
     outbox: Outbox
@@ -64,6 +66,7 @@ class Services:
     def close(self) -> None:
         """Let go of every connection; the viewers are left as they are."""
         self.hub.stop()
+        self.permits.stop()
         self.store.close()
         self.broker.close()
         self.guard.close()
@@ -77,6 +80,7 @@ class Services:
         """The services that the settings name."""
         client = connections.hasty_client(settings)
         store = Store(client, settings)
+        guard = Guard(settings, store)
         instruments = Instruments()
         return cls(
             settings=settings,
@@ -93,7 +97,8 @@ class Services:
             ),
             instruments=instruments,
             outbox=Outbox(client),
-            guard=Guard(settings, store),
+            guard=guard,
+            permits=Permits(guard, settings.retry_ms),
             admission=Admission(settings.max_streams, settings.max_streams_per_address),
         )
 

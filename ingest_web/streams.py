@@ -7,7 +7,9 @@ served by a generator, under any server.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 from flask import Blueprint, Response, request
@@ -23,6 +25,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 blueprint = Blueprint("streams", __name__)
 
+V = TypeVar("V", bound=Viewer)
+
 
 @blueprint.get("/status/stream/<document_id>")
 def stream_one(document_id: str) -> Response:
@@ -32,40 +36,48 @@ def stream_one(document_id: str) -> Response:
 
 @blueprint.get("/status/stream")
 def stream_many() -> Response:
-    """The events of the documents ``?id=A&id=B``, on one connection."""
+    """The events of the documents ``?id=A&id=B``, or those that ``?token=...`` opens, on one connection."""
     return _stream(request.args.getlist("id"))
 
 
 def _stream(wanted: list[str]) -> Response:
     current = services.current()
-    document_ids = access.watched(current.guard, request.environ, wanted)
     if request.method == "HEAD":
+        access.permit(current.guard, request.environ, wanted)
         return Response(headers=sse.HEADERS)
-    viewer = QueuedViewer(Cursor(document_ids, request.headers.get("Last-Event-ID")), current.settings.retry_ms)
-    refusal = admit(current, viewer, request.remote_addr or "")
-    if refusal is not None:
-        return refusal
+    viewer = admit(current, request.environ, wanted, lambda cursor: QueuedViewer(cursor, current.settings.retry_ms))
+    if isinstance(viewer, Response):
+        return viewer
     response = Response(viewer.frames(current.settings.heartbeat_seconds), headers=sse.HEADERS)
     response.call_on_close(partial(viewer.close, Ending.LEFT))
     return response
 
 
-def admit(current: Services, viewer: Viewer, address: str) -> Response | None:
-    """Give a viewer a seat and bring it up to date; the answer to its request, when it is to have no stream.
+def admit(
+    current: Services, environ: Mapping[str, Any], wanted: Sequence[str], make: Callable[[Cursor], V]
+) -> V | Response:
+    """A viewer that has a seat and is up to date; or the answer to its request, when it is to have no stream.
 
     That is 204 when it has seen the end of everything, and an empty stream when it shall come back later: an
-    EventSource gives up for good on a 503. Raises `UnknownIngestion`.
+    EventSource gives up for good on a 503. Raises `Unauthorized`, `Forbidden`, `InvalidOption`, `UnknownIngestion`.
     """
     try:
-        current.admission.take(address)
-        viewer.when_closed(lambda _viewer, _why: current.admission.give_back(address))
+        permit = access.permit(current.guard, environ, wanted)
+        viewer = make(Cursor(permit.document_ids, environ.get("HTTP_LAST_EVENT_ID")))
+        _seat(current, viewer, environ.get("REMOTE_ADDR", ""))
         current.hub.join(viewer)
     except (NoSeat, StoreUnavailable) as error:
         return _come_back(current, error)
     if viewer.cursor.finished:
         viewer.close(Ending.FINISHED)
         return Response(status=204, headers={"Cache-Control": "no-store"})
-    return None
+    current.permits.keep(viewer, permit)
+    return viewer
+
+
+def _seat(current: Services, viewer: Viewer, address: str) -> None:
+    current.admission.take(address)
+    viewer.when_closed(lambda _viewer, _why: current.admission.give_back(address))
 
 
 def _come_back(current: Services, error: IngestError) -> Response:

@@ -15,7 +15,7 @@ from typing import IO
 import structlog
 from flask import Blueprint, Response, jsonify, request, url_for
 
-from ingest_web import dispatch, forms, ids, media, services, webhooks
+from ingest_web import dispatch, forms, ids, links, media, services, webhooks
 from ingest_web.access import caller
 from ingest_web.bodies import Accepted, Links
 from ingest_web.forms import FileBegins, Option, Piece
@@ -166,18 +166,24 @@ def _record(document_id: str, source: Source) -> None:
 
 
 def _answer(document_id: str, status: Status, code: HTTPStatus, named: Named | None) -> Response:
-    links: Links = {
+    found: Links = {
         "status": url_for("ingestions.status", document_id=document_id),
         "stream": url_for("streams.stream_one", document_id=document_id),
         "chunks": url_for("ingestions.chunks", document_id=document_id),
     }
-    answer: Accepted = {"id": document_id, "status": status, "links": links, "reused": code is HTTPStatus.OK}
+    answer: Accepted = {
+        "id": document_id,
+        "status": status,
+        "links": found,
+        "stream_url": links.stream_url(document_id),
+        "reused": code is HTTPStatus.OK,
+    }
     if named is not None:
         endpoint, secret = named
         answer["webhook"] = {"id": endpoint.id, "secret": secret} if secret else {"id": endpoint.id}
     response = jsonify(answer)
     response.status_code = code
-    response.headers["Location"] = links["status"]
+    response.headers["Location"] = found["status"]
     return response
 
 

@@ -30,8 +30,10 @@ class Ending(StrEnum):
     FINISHED = "finished"  # every document is final, and the viewer was told
     LEFT = "left"  # the client closed the connection, or it broke
     STALLED = "stalled"  # the client took nothing for too long
-    DISMISSED = "dismissed"  # it was asked to come back: the process shuts down
+    DISMISSED = "dismissed"  # it was asked to come back: the process shuts down, or can't ask whose keys are good
     GONE = "gone"  # the document was deleted
+    REVOKED = "revoked"  # the key that it was opened with opens nothing any more
+    EXPIRED = "expired"  # the token that it was opened with
     FAILED = "failed"  # it could not be brought up to date, or a fault of ours
 
 

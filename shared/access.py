@@ -17,9 +17,9 @@ class Scope(StrEnum):
 
     #: To bring documents in, to cancel, retry and remove them.
     UPLOAD = "upload"
-    #: To see states, streams and results.
+    #: To see states, streams and results, and to make links of streams.
     READ = "read"
-    #: To manage webhooks and links; with the default tenant, to see the figures of the whole installation.
+    #: To manage webhooks; with the default tenant, to see the figures of the whole installation.
     ADMIN = "admin"
 
 

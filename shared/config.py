@@ -23,7 +23,7 @@ PREFIX = "INGEST_"
 
 #: Variables that share the prefix but belong to the user's side, the ``ingest`` command. The service looks past them,
 #: so that a shell in which someone has set one can start the service too.
-CLIENT_VARIABLES = frozenset({"INGEST_SERVER"})
+CLIENT_VARIABLES = frozenset({"INGEST_SERVER", "INGEST_API_KEY"})
 
 #: The address of a Unix socket holds 108 bytes on Linux, 104 on macOS, with a NUL at its end.
 LONGEST_SOCKET_PATH_BYTES = 100
@@ -56,8 +56,14 @@ class Settings(BaseModel):
     )
     secret_key: SecretStr = Field(
         SecretStr(""),
-        description="Seals the passwords of encrypted files; the same for all web nodes and workers. Empty: made once, "
-        "in `secret.key` under `INGEST_VAR`.",
+        description="Seals the passwords of encrypted files and signs the links of streams; the same for all web nodes "
+        "and workers. Empty: made once, in `secret.key` under `INGEST_VAR`.",
+    )
+    link_seconds: int = Field(
+        24 * 3600,
+        ge=1,
+        le=366 * 24 * 3600,
+        description="How long a link opens its stream, and the most that can be asked for.",
     )
     reuse: bool = Field(
         True,

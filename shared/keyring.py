@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Column, DateTime, Engine, MetaData, Row, String, Table, insert, select, update
@@ -24,6 +25,9 @@ from shared.database import create_where_missing, make_engine, reachable
 PREFIX = "ingest"
 ID_BYTES = 8
 SECRET_BYTES = 32
+
+#: Databases have a bound for the values of one query.
+IDS_PER_QUERY = 1000
 
 #: What a tenant may be called: it is part of names in Redis.
 TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -101,6 +105,16 @@ class KeyRing:
         with reachable(), self._engine.connect() as connection:
             rows = connection.execute(query if tenant is None else query.where(API_KEYS.c.tenant == tenant)).all()
         return [_key(row) for row in rows]
+
+    def live(self, key_ids: Collection[str]) -> frozenset[str]:
+        """Those of these keys that are not revoked."""
+        found: set[str] = set()
+        wanted = iter(key_ids)
+        with reachable(), self._engine.connect() as connection:
+            while some := list(islice(wanted, IDS_PER_QUERY)):
+                query = select(API_KEYS.c.id).where(API_KEYS.c.id.in_(some), API_KEYS.c.revoked_at.is_(None))
+                found.update(connection.execute(query).scalars())
+        return frozenset(found)
 
     def revoke(self, key_id: str) -> ApiKey | None:
         """Let a key open nothing from now on. Gives it; None when there is none."""

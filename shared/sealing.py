@@ -1,4 +1,4 @@
-"""Passwords of documents at rest: sealed with a key that Redis never sees.
+"""The secret of an installation, and passwords of documents at rest: sealed with a key that Redis never sees.
 
 Fernet (AES-128-CBC with HMAC-SHA256; https://github.com/fernet/spec). The key follows from ``INGEST_SECRET_KEY``, the
 same for all web nodes and workers; without it, from a file in ``INGEST_VAR``, which is enough on one machine.
@@ -42,8 +42,12 @@ class Seal:
 
     @cached_property
     def _fernet(self) -> Fernet:
-        text = self._settings.secret_key.get_secret_value() or _key_of(self._settings.var / KEY_FILE)
-        return Fernet(base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()))
+        return Fernet(base64.urlsafe_b64encode(hashlib.sha256(secret_of(self._settings).encode()).digest()))
+
+
+def secret_of(settings: Settings) -> str:
+    """What keys are derived from, each in a way of its own: one secret for all processes of an installation."""
+    return settings.secret_key.get_secret_value() or _key_of(settings.var / KEY_FILE)
 
 
 def _key_of(path: Path) -> str:
