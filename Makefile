@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check lint format lock clean help chaos faults deploy-drain bench-parse bench-memory bench-latency bench-relay bench-loop bench-congestion
+.PHONY: run test check lint format lock clean help chaos faults attack deploy-drain bench-parse bench-memory bench-latency bench-relay bench-loop bench-congestion
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,9 @@ chaos: $(VENV)/.dev ## 200 documents while workers and Redis are killed under th
 
 faults: $(VENV)/.dev ## two minutes of faults between web nodes and Redis, at random; SEED=n for the same again
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED))
+
+attack: $(VENV)/.dev ## everything that is tried from outside to get what one may not have
+	@$(BIN)/python -m tests.attack
 
 deploy-drain: $(VENV)/.dev ## a rolling deploy under 3,000 viewers
 	@$(BIN)/python -m tests.deploys
