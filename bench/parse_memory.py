@@ -45,7 +45,8 @@ class Held:
         self.own_bytes = max(self.own_bytes, memory.uss)
 
     def __str__(self) -> str:
-        return f"{self.resident_bytes / 1e6:.0f} MB resident, {self.own_bytes / 1e6:.0f} MB of it its own"
+        verdict = "met" if self.resident_bytes <= MOST_BYTES else "NOT met"
+        return f"{self.resident_bytes / 1e6:.0f} MB resident, {self.own_bytes / 1e6:.0f} MB of it its own: {verdict}"
 
 
 @dataclass
