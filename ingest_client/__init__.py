@@ -8,7 +8,7 @@ with Client("http://127.0.0.1:8000") as client:
         print(chunk.text)
 """
 
-from ingest_client.client import Client, Options
+from ingest_client.client import Client, Link, Options
 from ingest_client.errors import ClientError, RequestRefused, ServerUnreachable, UnexpectedAnswer
 from shared.documents import Chunk
 from shared.jobs import Status
@@ -18,6 +18,7 @@ __all__ = [
     "Chunk",
     "Client",
     "ClientError",
+    "Link",
     "Options",
     "RequestRefused",
     "ServerUnreachable",

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypedDict, Unpack
@@ -44,6 +45,17 @@ class Options(TypedDict, total=False):
     reuse: bool
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Link:
+    """The address of a document's stream, for an `EventSource` or `<ingest-progress stream-url>`.
+
+    ``expires_at`` is None where the server asks for no keys. Whoever has the address sees the stream until then.
+    """
+
+    stream_url: str
+    expires_at: datetime | None
+
+
 class Client:
     """A server, and how to talk to it. Safe to use from several threads; close it, or use it in a ``with``."""
 
@@ -54,10 +66,12 @@ class Client:
         timeout_seconds: float = 30.0,
         silence_seconds: float = SILENCE_SECONDS,
         patience_seconds: float = 120.0,
+        api_key: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """``base_url`` may have a path. Raises `ValueError` when it is not ``http://...`` or ``https://...``.
 
+        ``api_key`` is asked for by servers that others reach. Raises `ValueError` for what can't be one.
         ``timeout_seconds``: how long each step of a request may take. ``silence_seconds``: a watched stream without a
         sign of life for so long is opened again. ``patience_seconds``: how long `watch` goes on without reaching the
         server. ``headers`` go with every request.
@@ -70,7 +84,7 @@ class Client:
         def http(keepalive_connections: int) -> httpx.Client:
             return httpx.Client(
                 base_url=_checked(base_url),
-                headers=headers,
+                headers={**authorization(api_key), **(headers or {})},
                 timeout=self._timeout,
                 verify=certificates,
                 limits=httpx.Limits(
@@ -151,6 +165,22 @@ class Client:
         """The same for at most 500 documents, as a stream that others can be added to while it is read."""
         return Stream(self._http, document_ids, self._policy, self._stream_timeout)
 
+    def link(self, document_id: str, expires_in_seconds: int | None = None) -> Link:
+        """A link to the document's stream for somebody without a key, such as a user of your page.
+
+        It is good for as long as asked for, by default and at most for the server's ``INGEST_LINK_SECONDS``. Raises
+        `RequestRefused` (``unknown_ingestion``, ``invalid_option``), `ServerUnreachable`.
+        """
+        wanted = {} if expires_in_seconds is None else {"expires_in": str(expires_in_seconds)}
+        with translated():
+            response = _accepted(self._http.post(f"/ingestions/{quote(document_id, safe='')}/links", data=wanted))
+        try:
+            told = response.json()
+            expires_at = told["expires_at"] and datetime.fromisoformat(told["expires_at"])
+            return Link(f"{self._http.base_url}".rstrip("/") + told["stream_url"], expires_at)
+        except (ValueError, KeyError, TypeError) as error:
+            raise _not_ours(response) from error
+
     def chunks(self, document_id: str) -> Iterator[Chunk]:
         """The chunks of a completed document, in order, as they come in.
 
@@ -203,6 +233,14 @@ def _checked(base_url: str) -> str:
     if url.scheme not in {"http", "https"} or not url.host:
         raise ValueError(f"{base_url!r} is not an address like {DEFAULT_SERVER}")
     return base_url
+
+
+def authorization(api_key: str) -> dict[str, str]:
+    """The headers that show a key; none for an empty one. Raises `ValueError`, which does not show it."""
+    key = api_key.strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError("the API key holds characters that no key has")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _sendable(filename: str) -> str:

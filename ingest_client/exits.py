@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import ParamSpec
 
 import typer
@@ -43,7 +44,8 @@ def status_of(error: ClientError | OSError) -> int:
 def reason_of(error: ClientError | OSError) -> str:
     """Why a request or a file was no good, with the code that programs know it by."""
     if isinstance(error, RequestRefused):
-        return f"{error.code}: {error.detail}"
+        hint = " (the key is taken from INGEST_API_KEY)" if error.status == HTTPStatus.UNAUTHORIZED else ""
+        return f"{error.code}: {error.detail}{hint}"
     return getattr(error, "strerror", None) or str(error)
 
 

@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from ingest_client import exits, words
+from ingest_client import exits, keys, words
 from ingest_client.batch import Batch
 from ingest_client.board import make_board
-from ingest_client.client import DEFAULT_SERVER, Client, Options
+from ingest_client.client import DEFAULT_SERVER, Client, Options, authorization
 from ingest_client.errors import RequestRefused
 from shared.protocol import encode_state
 
@@ -28,6 +28,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(keys.app)
+
+#: The variable with the key to show.
+API_KEY = "INGEST_API_KEY"
 
 Server = Annotated[str, typer.Option(envvar="INGEST_SERVER", metavar="URL", help="Where the service is.")]
 DocumentId = Annotated[str, typer.Argument(metavar="ID", help="As `ingest submit` printed it.")]
@@ -141,8 +146,13 @@ def up(
 
 def _client(server: str) -> Client:
     # Never closed: its connections end with the process, and other threads may still be reading from them.
+    api_key = os.environ.get(API_KEY, "")  # no option: every user of the machine can read the arguments of a process
     try:
-        return Client(server)
+        authorization(api_key)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=API_KEY) from error
+    try:
+        return Client(server, api_key=api_key)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--server") from error
 

@@ -17,6 +17,7 @@ from ingest_client import exits, preflight
 from ingest_client.output import Output
 from ingest_client.process import Process
 from ingest_client.supervisor import Supervisor, Tiers
+from shared import binding
 from shared.config import Settings, valkey_socket
 from shared.errors import SettingsError
 
@@ -32,25 +33,27 @@ def run(*, web: int, workers: int, host: str, port: int, environment: Mapping[st
     """Check, start, wait for a signal, stop. The exit status; every obstacle is told in one line."""
     try:
         settings = Settings.from_environment(environment)
+        binding.refuse_if_open(settings, [(host, port)])
         with preflight.claimed(settings.var) as lock:
             preflight.check_address(host, port)
             tiers = [
                 *_store(settings, environment),
                 [web_process(host, port, web, environment), worker_process(workers), courier_process()],
             ]
-            return _supervise(tiers, address(host, port), lock)
+            return _supervise(tiers, _welcome(address(host, port), settings), lock)
     except (SettingsError, preflight.Obstacle, ValkeyServerError) as error:
         exits.tell(error)
         return exits.FAILED
 
 
-def _supervise(tiers: Tiers, url: str, lock: int) -> int:
+def _supervise(tiers: Tiers, welcome: str, lock: int) -> int:
     output = Output(sys.stdout, [process.name for tier in tiers for process in tier])
+    return Supervisor(tiers, output, lock=lock).run(lambda: output.write(welcome))
 
-    def announce() -> None:
-        output.write(f"\n  ingest-live is ready: open {url}\n  Ctrl-C stops it.\n")
 
-    return Supervisor(tiers, output, lock=lock).run(announce)
+def _welcome(url: str, settings: Settings) -> str:
+    how = "  It asks for keys: `ingest keys create`, with the same INGEST_* variables, makes one.\n"
+    return f"\n  ingest-live is ready: open {url}\n{how if settings.auth == 'keys' else ''}  Ctrl-C stops it.\n"
 
 
 def _store(settings: Settings, environment: Mapping[str, str]) -> Tiers:

@@ -14,8 +14,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 from gunicorn.http import message
 
-from ingest_web import binding
-from shared import logs
+from shared import binding, logs
 from shared.config import Settings
 from shared.errors import SettingsError
 
@@ -50,6 +49,8 @@ timeout = 60
 #: The drain window, and time for an upload in hand.
 graceful_timeout = int(_settings.drain_seconds) + 10
 control_socket_disable = True
+#: For those who want an access log (``--access-logfile``): without queries, which may hold the tokens of streams.
+access_log_format = '%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s'
 
 #: Where the processes of a node put their metrics together. prometheus_client looks for it when it is imported.
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"

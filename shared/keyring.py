@@ -25,6 +25,7 @@ from shared.database import create_where_missing, make_engine, reachable
 PREFIX = "ingest"
 ID_BYTES = 8
 SECRET_BYTES = 32
+NAME_CHARACTERS = 200
 
 #: Databases have a bound for the values of one query.
 IDS_PER_QUERY = 1000
@@ -37,7 +38,7 @@ API_KEYS = Table(
     MetaData(),
     Column("id", String(32), primary_key=True),
     Column("tenant", String(64), nullable=False, index=True),
-    Column("name", String(200), nullable=False),
+    Column("name", String(NAME_CHARACTERS), nullable=False),
     Column("scopes", String(100), nullable=False),  # separated by spaces
     Column("digest", String(64), nullable=False),  # SHA-256 of the secret, in hex
     Column("created_at", DateTime, nullable=False),  # UTC
@@ -80,11 +81,18 @@ class KeyRing:
         """The keys in the database that ``INGEST_DATABASE_URL`` names."""
         return cls(make_engine(settings.database_url))
 
+    @property
+    def place(self) -> str:
+        """Where they are, without a password."""
+        return self._engine.url.render_as_string(hide_password=True)
+
     def create(self, tenant: str, scopes: Collection[Scope], name: str = "") -> tuple[ApiKey, str]:
         """A new key and its text, which is told this once and can't be found out later.
 
-        Raises `ValueError` for a tenant that can't be called so.
+        Raises `ValueError` for a tenant that can't be called so, and for a ``name`` that is too long.
         """
+        if len(name) > NAME_CHARACTERS:
+            raise ValueError(f"the name of a key has at most {NAME_CHARACTERS} characters")
         if TENANT.fullmatch(tenant) is None:
             raise ValueError(f"{tenant!r}: a tenant's name is lower-case letters, digits and hyphens, at most 63")
         secret = secrets.token_urlsafe(SECRET_BYTES)

@@ -7,6 +7,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -238,3 +239,45 @@ def test_a_server_below_a_path_is_addressed_there(server: ScriptedServer) -> Non
     server.on("GET /deep/status/A", answer("200 OK", "application/json", encode_state(a_state()).encode()))
     with Client(f"{server.url}/deep/") as client:
         assert client.status("A").id == "A"
+
+
+def test_every_request_shows_the_key(server: ScriptedServer, tmp_path: Path) -> None:
+    """Uploads, states, streams and results alike; no error of the client holds it."""
+    key = "ingest_0123_secret"
+    server.on("POST /ingestions", problem(401, "unauthorized", "Send an API key."))
+    for route in ("GET /status/A", "GET /status/stream/A", "GET /ingestions/A/chunks", "POST /ingestions/A/links"):
+        server.on(route, problem(401, "unauthorized", "Send an API key."))
+    file = tmp_path / "a.pdf"
+    file.write_bytes(b"%PDF")
+    with Client(server.url, api_key=f"{key}\n") as client:
+        for ask in (
+            lambda: client.submit(file),
+            lambda: client.status("A"),
+            lambda: list(client.watch("A")),
+            lambda: list(client.chunks("A")),
+            lambda: client.link("A"),
+        ):
+            with pytest.raises(RequestRefused) as refused:
+                ask()
+            assert (refused.value.status, refused.value.code) == (401, "unauthorized")
+            assert "secret" not in f"{refused.value!r}"
+    assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {key}"}
+
+
+@pytest.mark.parametrize("key", ["ingest_é", "a b", "a\r\nHost: b", "a\x00"])
+def test_what_can_not_be_a_key_is_refused_without_being_shown(key: str) -> None:
+    """A header can't hold it, and whoever reads the error need not know it."""
+    with pytest.raises(ValueError, match="characters that no key has") as refused:
+        Client("http://127.0.0.1:1", api_key=key)
+    assert key not in str(refused.value)
+
+
+def test_a_link_is_told_as_an_address(server: ScriptedServer) -> None:
+    """Whole, as a page of another origin needs it, and until when it is good."""
+    told = b'{"stream_url":"/status/stream/A?token=T","expires_at":"2026-11-25T02:00:00.000Z"}'
+    server.on("POST /ingestions/A/links", answer("201 Created", "application/json", told))
+    with Client(server.url) as client:
+        link = client.link("A", expires_in_seconds=60)
+    assert link.stream_url == f"{server.url}/status/stream/A?token=T"
+    assert link.expires_at == datetime(2026, 11, 25, 2, tzinfo=UTC)
+    assert server.requests[0].body == b"expires_in=60"

@@ -49,12 +49,12 @@ def file(tmp_path: Path) -> str:
     return str(path)
 
 
-def ingest(server: ScriptedServer | str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def ingest(server: ScriptedServer | str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     url = server if isinstance(server, str) else server.url
     return subprocess.run(
         [*COMMAND, *arguments],
         check=False,
-        env={**os.environ, "INGEST_SERVER": url},
+        env={**os.environ, "INGEST_SERVER": url, **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -101,6 +101,17 @@ def test_a_password_is_asked_for_and_not_shown(server: ScriptedServer, file: str
     assert b'name="reuse"\r\n\r\nFalse\r\n' in body
     assert done.stdout == "A\n"
     assert "correct" not in done.stderr
+
+
+def test_the_key_is_taken_from_the_environment_and_not_shown(server: ScriptedServer) -> None:
+    """An argument would be read by every user of the machine. Where it is refused, the line says where it is from."""
+    server.on("GET /status/A", problem(401, "unauthorized", "The API key is not one, or is revoked."))
+    for key, status in (("ingest_0123_secret", 1), ("ingest_é_secret", 64)):
+        done = ingest(server, "status", "A", INGEST_API_KEY=key)
+        assert done.returncode == status
+        assert "INGEST_API_KEY" in done.stderr
+        assert "secret" not in done.stderr + done.stdout
+    assert [request.headers["authorization"] for request in server.requests] == ["Bearer ingest_0123_secret"]
 
 
 def test_following_prints_a_line_for_each_change(server: ScriptedServer, file: str) -> None:

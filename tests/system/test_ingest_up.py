@@ -53,7 +53,13 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
 def test_an_address_that_is_not_ours_is_told(tmp_path: Path, host: str) -> None:
     """An address of another machine, a name that nobody knows."""
-    assert_refused(up(tmp_path, "--host", host), f"can't listen on {host}, port 8000")
+    assert_refused(up(tmp_path, "--host", host, INGEST_AUTH="off"), f"can't listen on {host}, port 8000")
+
+
+def test_without_a_decision_about_keys_nothing_starts_where_others_reach_it(tmp_path: Path) -> None:
+    """The line is the one that a web node would say, and nothing has been started by then."""
+    assert_refused(up(tmp_path / "var", "--host", "0.0.0.0"), "0.0.0.0 can be reached from other machines")
+    assert not (tmp_path / "var").exists()
 
 
 def test_a_folder_that_can_not_be_written_to_is_told(tmp_path: Path) -> None:

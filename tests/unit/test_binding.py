@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from ingest_web.binding import refuse_if_open
+from shared.binding import refuse_if_open
 from shared.config import Settings
 from shared.errors import SettingsError
 

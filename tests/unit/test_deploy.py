@@ -189,6 +189,17 @@ def test_the_image_has_all_that_the_courier_command_needs(image):
     assert (checked.returncode, checked.stderr) == (1, "")
 
 
+def test_keys_are_made_in_the_image(image):
+    """As compose.yaml says: with nothing but what the Dockerfile copies, and the variables of the container."""
+    assert "docker compose exec web python -m ingest_client keys create" in (ROOT / "compose.yaml").read_text()
+    here = f"import runpy, sys; sys.path.remove({str(ROOT)!r}); "
+    here += "runpy.run_module('ingest_client', run_name='__main__', alter_sys=True)"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(image), "INGEST_VAR": str(image / "var")}
+    command = [sys.executable, "-c", here, "keys", "create"]
+    made = subprocess.run(command, cwd=image, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert made.stdout.startswith("ingest_")
+
+
 def test_gunicorn_finds_the_class_of_its_workers():
     """The configuration names one that is there."""
     configured = runpy.run_path(GUNICORN_CONF)
