@@ -62,3 +62,19 @@ def test_make_targets_of_the_readme_exist():
     assert targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_what_the_threat_model_names_exists():
+    """Every test and every module in docs/security.md: a promise whose test is gone is none."""
+    named = set(re.findall(r"`([\w./-]+)`", (DOCS / "security.md").read_text()))
+    files = [
+        path for folder in ("tests", "shared", "ingest_web", "ingest_worker") for path in (ROOT / folder).rglob("*")
+    ]
+    tests = set(
+        re.findall(r"^ *def (test_\w+)", "\n".join(path.read_text() for path in files if path.suffix == ".py"), re.M)
+    )
+    modules = {name for name in named if name.endswith((".py", ".js"))}
+    assert len(modules) > 20
+    assert {name for name in modules if "/" in name and not (ROOT / name).exists()} == set()
+    assert {name for name in modules if "/" not in name} <= {path.name for path in files}
+    assert {name for name in named if re.fullmatch(r"test_\w+", name)} <= tests
