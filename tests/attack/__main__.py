@@ -39,9 +39,10 @@ ATTACKS: dict[str, Attack] = {
     "requests within requests, past the balancer": framing.smuggling_past_the_balancer,
     "heads that are too much": framing.heads,
     "bodies that are too much": framing.bombs,
+    "files that hold up who looks at them": framing.beginnings,
     "long bodies where few words are due": framing.long_forms,
     "slow senders": framing.slowness,
-    "traces and secrets in answers": leaks.answers,
+    "traces, secrets and faults in answers": leaks.answers,
     "secrets in logs": leaks.logs,
     "secrets in Redis and files": leaks.what_is_kept,
 }

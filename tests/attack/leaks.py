@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,11 +27,12 @@ TRACES = [
 
 
 def answers(stage: Stage) -> Iterator[Try]:
-    """Every answer that any attack got."""
+    """Every answer that any attack got; nor is one an error of ours."""
     secrets = [secret.encode() for secret in stage.secrets] + [str(stage.settings.var).encode()]
     for answer in stage.answers:
         found = [mark for mark in (*TRACES, *secrets) if mark in answer]
         yield Try(f"{found} in {answer[:300]!r}", not found)
+        yield Try(f"{answer[:300]!r}", not re.match(rb"HTTP/1.1 50[^1]", answer))  # 501: a method that there is not
 
 
 def logs(stage: Stage) -> Iterator[Try]:
@@ -70,5 +72,5 @@ def _content(client: redis.Redis, name: bytes) -> object:
 
 
 def _without_secrets(where: str, text: str, secrets: set[str]) -> Iterator[Try]:
-    for secret in secrets:
-        yield Try(f"a secret in {where}", secret not in text)
+    found = [secret for secret in secrets if secret in text]
+    yield Try(f"{len(found)} secrets in {where}", not found)

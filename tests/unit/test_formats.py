@@ -143,3 +143,13 @@ def test_too_many_sections_are_refused(read):
 def test_the_content_says_what_a_file_is(head, filename, expected):
     """The name is asked only where the content can't tell."""
     assert type_of(head[:4096], filename) is expected
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "head",
+    [b"<!---->" * 500, b"<!-- -->\n" * 400 + b"<p>", b"<!--" * 1000, b"<?xml " * 600, b"<?xml ?>" * 500, b" " * 4000],
+)
+def test_no_content_holds_up_whoever_looks_at_it(head):
+    """A web process looks at every file, and does nothing else meanwhile."""
+    assert type_of(head[:4096], "a.txt") is MediaType.TEXT
