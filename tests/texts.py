@@ -66,6 +66,12 @@ def zipped(files: dict[str, str]) -> bytes:
     return file.getvalue()
 
 
+def unzipped(data: bytes) -> dict[str, bytes]:
+    """The files of a zip archive."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
 def _run(text: str) -> str:
     return f"<w:r><w:t>{text}</w:t></w:r>"
 

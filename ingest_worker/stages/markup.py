@@ -52,7 +52,7 @@ def opened_docx(path: Path, limits: Limits) -> AbstractContextManager[Sections]:
     _judge(path)
     try:
         with path.open("rb") as file:
-            html = mammoth.convert_to_html(file, convert_image=_no_image).value
+            html = mammoth.convert_to_html(file, convert_image=_no_image, external_file_access=False).value
     except MemoryError:
         raise
     except Exception as error:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.attack import browsers, callbacks, framing, keys, leaks, tenants, tokens
+from tests.attack import browsers, callbacks, documents, framing, keys, leaks, tenants, tokens
 from tests.attack.report import Attack, Outcome, carry_out, show
 from tests.attack.stage import Stage
 
@@ -40,6 +40,7 @@ ATTACKS: dict[str, Attack] = {
     "heads that are too much": framing.heads,
     "bodies that are too much": framing.bombs,
     "files that hold up who looks at them": framing.beginnings,
+    "documents that lead elsewhere": documents.that_lead_elsewhere,
     "long bodies where few words are due": framing.long_forms,
     "slow senders": framing.slowness,
     "traces, secrets and faults in answers": leaks.answers,
