@@ -33,6 +33,8 @@ MOST_TABLES_IN_PROSE = 0.05
 #: Points. A space that is narrower than its ``x_tolerance`` is none to pdfplumber: as it comes, and half of that.
 AS_IT_COMES, NARROW = 3.0, 1.5
 
+HEADINGS = ("words alike", "but for spaces", "x_tolerance 1.5", "tables equal", "pages with tables")
+
 #: Printed below the figures.
 NOTES = f"""\
 words: of auto, beside those of pdfplumber's extract_text, as the share that is alike (difflib), on up to
@@ -136,9 +138,6 @@ def cells_of(quality: Quality) -> list[str]:
         tables,
         f"{quality.pages_with_tables} of {quality.pages_looked_at}",
     ]
-
-
-HEADINGS = ("words alike", "but for spaces", "x_tolerance 1.5", "tables equal", "pages with tables")
 
 
 def main() -> None:

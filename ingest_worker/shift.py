@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -124,14 +125,14 @@ class Shift:
         lease, self._next = self._next, None
         if lease is not None:
             with _bound(lease.claim), lease:
-                _hand_back(self._job(lease))
+                _hand_back(partial(self._bench.worklist.give_back, lease.claim))
 
     def _work_on(self, job: Job) -> None:
         """Work on a part. If the document is at fault or we are, it has FAILED by then."""
         try:
             pipeline.work_on(job)
         except HandBack:
-            _hand_back(job)
+            _hand_back(partial(job.settle, rest=[job.claim.part], spent_seconds=job.lease.elapsed_seconds))
         except (Refused, UnknownIngestion) as overtaken:
             log.info("part.overtaken", reason=overtaken.code)
         except StoreUnavailable:
@@ -158,9 +159,9 @@ def _bound(claim: Claim) -> AbstractContextManager[None]:
     return bound_contextvars(id=claim.document_id, attempt=claim.attempt, part=claim.part.name)
 
 
-def _hand_back(job: Job) -> None:
+def _hand_back(give: Callable[[], object]) -> None:
     try:
-        job.settle(rest=[job.claim.part], spent_seconds=job.lease.elapsed_seconds)
+        give()
     except (Refused, UnknownIngestion) as overtaken:
         log.info("part.overtaken", reason=overtaken.code)
     else:

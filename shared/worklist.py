@@ -226,6 +226,22 @@ class Worklist:
                 pipe.execute()
         return int(waiting)
 
+    def give_back(self, claim: Claim) -> None:
+        """Hand back a part that was not begun; a document that waited for a worker waits again, where it stood.
+
+        Raises as `renew` does.
+        """
+        with translated():
+            since = self._redis.zscore(keys.ACTIVE, claim.document_id) if claim.part == PLAN else None
+            if since is not None:  # before another can claim it, who strikes it off
+                self._redis.zadd(keys.QUEUED, {claim.document_id: since})
+        try:
+            self.settle(claim, rest=[claim.part])
+        except (Refused, UnknownIngestion):
+            with translated():
+                self._redis.zrem(keys.QUEUED, claim.document_id)
+            raise
+
     def lapse(self, document_id: str) -> Standing:
         """Take back the parts of a document whose leases have ended, and mend what leads to it.
 

@@ -128,6 +128,23 @@ def test_what_was_lost_or_handed_back_is_next(store, worklist):
     assert worklist.claim().document_id == lost.document_id
 
 
+def test_a_document_that_is_handed_back_before_it_was_begun_waits_where_it_stood(store, worklist):
+    """It is counted and told its place again; one that was cancelled meanwhile is not."""
+    for name in "ab":
+        store.create(name, SOURCE)
+    before = worklist.queue(10)
+    claims = [worklist.claim(), worklist.claim()]
+    assert worklist.queue(10) == []
+    for claim in claims:
+        worklist.give_back(claim)
+    assert worklist.queue(10) == before
+    claim = worklist.claim()
+    store.record(claim.document_id, 1, Status.CANCELLED, "Cancelled")
+    with pytest.raises(AlreadyFinished):
+        worklist.give_back(claim)
+    assert worklist.overview().queued == 1
+
+
 def test_documents_of_one_size_take_turns(store, worklist):
     """None is served twice before another is served once."""
     for name in "cba":
