@@ -38,7 +38,7 @@ from shared.outbox import Outbox
 from shared.sealing import Seal
 from shared.webhook_tables import WebhookDatabase
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger("ingest_worker.courier")  # it is run as __main__
 
 #: A turn at least so often.
 TURN_SECONDS = 1.0

@@ -223,7 +223,7 @@ def _pairs(transaction: Connection, messages: Sequence[Message]) -> list[tuple[M
         named_row = by_id.get(message.endpoint_id)
         if named_row is not None and named_row.tenant == message.tenant:
             hearers[named_row.id] = named_row
-        pairs += [(message, row) for row in hearers.values()]
+        pairs += [(message, row) for row in hearers.values() if row.id != message.about]
     return pairs
 
 

@@ -39,7 +39,7 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for chatty in ("pdfminer", "fsspec", "kombu", "amqp"):
+    for chatty in ("pdfminer", "fsspec", "kombu", "amqp", "httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -61,7 +61,7 @@ class Message:
     """Something to be told. The same ``message_id`` is the same news, however often it is sent.
 
     Messages of one ``lane`` reach an endpoint in the order of their ``seq``. ``endpoint_id`` names one that is to hear
-    it beside those that have chosen the type; ``alone``: instead of them.
+    it beside those that have chosen the type; ``alone``: instead of them. ``about`` names one that is not to hear it.
     """
 
     message_id: str
@@ -72,6 +72,7 @@ class Message:
     seq: Seq
     endpoint_id: str = ""
     alone: bool = False
+    about: str = ""
 
 
 def of_entry(entry: str | bytes) -> Message:
@@ -125,7 +126,7 @@ def of_disabling(endpoint_id: str, tenant: str, url: str, reason: str, at: str) 
     message_id = f"msg_{endpoint_id}_{''.join(filter(str.isdigit, at))}"
     data = {"id": endpoint_id, "url": url, "reason": reason}
     whole = body(EventType.ENDPOINT_DISABLED, at, data)
-    return Message(message_id, tenant, EventType.ENDPOINT_DISABLED, whole, lane=message_id, seq=0)
+    return Message(message_id, tenant, EventType.ENDPOINT_DISABLED, whole, message_id, 0, about=endpoint_id)
 
 
 def of_test(message_id: str, endpoint_id: str, tenant: str, at: str) -> Message:

@@ -180,8 +180,8 @@ class Balancer(Server):
 class Stack:
     """Valkey, ``web`` nodes, ``workers`` Celery workers, and Caddy before the nodes when there shall be a ``balancer``.
 
-    ``settings`` are everybody's; with ``settings_of_web`` there is a web node for each, which has these besides.
-    Everything is in ``folder``, and no process is left at the end.
+    ``couriers`` deliver webhooks. ``settings`` are everybody's; with ``settings_of_web`` there is a web node for each,
+    which has these besides. Everything is in ``folder``, and no process is left at the end.
     """
 
     def __init__(
@@ -192,6 +192,7 @@ class Stack:
         *,
         web_processes: int = 1,
         concurrency: int = 1,
+        couriers: int = 0,
         balancer: bool = False,
         settings: Mapping[str, str] | None = None,
         settings_of_web: Sequence[Mapping[str, str]] = (),
@@ -218,6 +219,7 @@ class Stack:
         ]
         self._concurrency = concurrency
         self.workers = [self._make_worker(f"worker{n}") for n in range(1, workers + 1)]
+        self.couriers = [self._make_courier(f"courier{n}") for n in range(1, couriers + 1)]
         self.balancer = Balancer(self.web, folder) if balancer else None
 
     def _make_valkey(self) -> ValkeyServer:
@@ -247,6 +249,10 @@ class Stack:
         ]
         return Process(name, command, self.environment, self.folder / f"{name}.log")
 
+    def _make_courier(self, name: str) -> Process:
+        command = [sys.executable, "-m", "ingest_worker.courier"]
+        return Process(name, command, {**self.environment, "TMPDIR": str(self.folder)}, self.folder / f"{name}.log")
+
     @property
     def environment_of_ours(self) -> dict[str, str]:
         """The settings alone."""
@@ -262,7 +268,7 @@ class Stack:
 
     @property
     def processes(self) -> list[Process]:
-        return [*self.servers, *self.workers]
+        return [*self.servers, *self.workers, *self.couriers]
 
     def open_store(self) -> Store:
         """The record that the processes share; whoever opens it closes it."""
@@ -289,6 +295,8 @@ class Stack:
                 wait_until(server.ready, what=f"{server.name} ready")
             for worker in self.workers:
                 wait_until(lambda worker=worker: "ready." in worker.output(), what=f"{worker.name} ready")
+            for courier in self.couriers:
+                wait_until(lambda courier=courier: "courier.ready" in courier.output(), what=f"{courier.name} ready")
         except BaseException:
             self.__exit__(None, None, None)
             raise

@@ -1,0 +1,422 @@
+"""Deliveries and their lanes, on SQLite and on PostgreSQL: entered once, claimed once, in order, none forgotten."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import delete, func, select
+
+from ingest_worker.lanes import Claim, Lanes, Outcome, Verdict
+from shared.database import make_engine
+from shared.deliveries import DISABLED, Attempt, Deliveries, DeliveryState
+from shared.endpoints import Endpoint, Endpoints, upload_endpoint_id
+from shared.errors import UnknownDelivery, UnknownEndpoint
+from shared.webhook_tables import ATTEMPTS, DELIVERIES, LANES, MESSAGES, TABLES, WebhookDatabase
+from shared.webhooks import EventType, Kind, Message
+
+LEASE_SECONDS = 20.0
+
+DELIVERED = Verdict(DeliveryState.DELIVERED)
+GIVEN_UP = Verdict(DeliveryState.FAILED)
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def url(request, tmp_path_factory) -> str:
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres").fresh_url()
+    return f"sqlite:///{tmp_path_factory.mktemp('lanes') / 'db.sqlite3'}"
+
+
+@pytest.fixture
+def database(url) -> Iterator[WebhookDatabase]:
+    """The tables, empty."""
+    with closing(WebhookDatabase(make_engine(url))) as database:
+        with database.writing() as transaction:
+            for table in TABLES:
+                transaction.execute(delete(table))
+        yield database
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def endpoints(database, clock) -> Endpoints:
+    return Endpoints(database, clock)
+
+
+@pytest.fixture
+def deliveries(database, clock) -> Deliveries:
+    return Deliveries(database, clock)
+
+
+@pytest.fixture
+def lanes(database, clock) -> Lanes:
+    return Lanes(database, clock)
+
+
+@pytest.fixture
+def add(endpoints) -> Callable[..., Endpoint]:
+    numbers = itertools.count(1)
+
+    def make(events: tuple[str, ...] = (), tenant: str = "default") -> Endpoint:
+        return endpoints.create(tenant, f"https://example.com/{next(numbers)}", events, "", "sealed")
+
+    return make
+
+
+def message(document: str, seq: int, **values) -> Message:
+    kind = values.pop("type", EventType.STAGE_CHANGED)
+    return Message(f"msg_{document}_{seq}_x", values.pop("tenant", "default"), kind, "{}", document, seq, **values)
+
+
+def claim(lanes: Lanes, room: int = 100, most: int = 100, in_hand: dict[str, int] | None = None) -> list[Claim]:
+    return list(lanes.claim(room, in_hand or {}, LEASE_SECONDS, most).claims)
+
+
+def names(claims: list[Claim]) -> list[str]:
+    return sorted(one.message_id for one in claims)
+
+
+def outcome(one: Claim, verdict: Verdict = DELIVERED, error: str | None = None, at: float = 1_800_000_000.0) -> Outcome:
+    status = 200 if verdict.state is DeliveryState.DELIVERED else 500
+    return Outcome(one, Attempt(at, 12, {"webhook-id": one.message_id}, status, "answer", error), verdict)
+
+
+def retry_at(due_at: float, **values) -> Verdict:
+    return Verdict(DeliveryState.PENDING, due_at=due_at, **values)
+
+
+def rows(database: WebhookDatabase, table) -> int:
+    with database.reading() as connection:
+        return connection.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def test_what_is_entered_twice_is_delivered_once(database, deliveries, lanes, add):
+    """Whoever takes an outbox over may crash and begin again, or two may do it at once."""
+    add()
+    messages = [message("d", 1), message("d", 2)]
+    deliveries.enter(messages)
+    deliveries.enter(messages[:1])
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(deliveries.enter, [messages] * 8))
+    assert (rows(database, MESSAGES), rows(database, DELIVERIES), rows(database, LANES)) == (2, 2, 1)
+    assert names(claim(lanes)) == ["msg_d_1_x"]
+
+
+def test_who_is_told_of_what(deliveries, lanes, add, endpoints):
+    """The tenant's endpoints that have chosen the type, and the one that the upload named."""
+    everything = add()
+    add(("ingestion.completed",))
+    add(tenant="acme")
+    named, _ = endpoints.of_upload("default", "https://example.com/named", lambda: ("secret", "sealed"))
+    stranger, _ = endpoints.of_upload("acme", "https://example.com/named", lambda: ("secret", "sealed"))
+    deliveries.enter([message("a", 1), message("b", 1, endpoint_id=named.id), message("c", 1, endpoint_id=stranger.id)])
+    found = sorted((one.message_id, one.endpoint.id) for one in claim(lanes))
+    assert found == sorted(
+        [*((f"msg_{name}_1_x", everything.id) for name in "abc"), ("msg_b_1_x", named.id)],
+    )
+
+
+def test_what_nobody_wants_to_hear_is_not_kept(database, deliveries):
+    """An installation without webhooks has no rows."""
+    assert deliveries.enter([message("d", 1)]) == 0
+    assert rows(database, MESSAGES) == rows(database, LANES) == 0
+
+
+def test_the_next_of_a_document_waits_until_the_one_before_is_over(deliveries, lanes, add, clock):
+    """Delivered or given up; other documents and other endpoints go on meanwhile."""
+    add()
+    deliveries.enter([message("d", 1), message("d", 2), message("d", 3), message("e", 1)])
+    first, other = sorted(claim(lanes), key=lambda one: one.message_id)
+    assert names([first, other]) == ["msg_d_1_x", "msg_e_1_x"]
+    lanes.settle([outcome(other), outcome(first, retry_at(clock.now + 5), "refused")])
+    assert claim(lanes) == []
+    clock.now += 5
+    (again,) = claim(lanes)
+    assert (again.message_id, again.tries, again.attempts) == ("msg_d_1_x", 1, 1)
+    lanes.settle([outcome(again, GIVEN_UP, "refused")])
+    (second,) = claim(lanes)
+    deliveries.enter([message("d", 4)])
+    assert claim(lanes) == []
+    lanes.settle([outcome(second)])
+    assert names(claim(lanes)) == ["msg_d_3_x"]
+
+
+def test_a_lane_without_anything_to_do_is_gone(database, deliveries, lanes, add):
+    """And comes back with the next message."""
+    add()
+    deliveries.enter([message("d", 1)])
+    lanes.settle([outcome(one) for one in claim(lanes)])
+    assert rows(database, LANES) == 0
+    deliveries.enter([message("d", 2)])
+    assert names(claim(lanes)) == ["msg_d_2_x"]
+
+
+def test_what_a_killed_courier_had_in_hand_is_due_again_by_its_lease(deliveries, lanes, add, clock):
+    """Not before; and what the first one reports late counts no more."""
+    add()
+    deliveries.enter([message("d", 1)])
+    (lost,) = claim(lanes)
+    clock.now += LEASE_SECONDS - 1
+    assert claim(lanes) == []
+    clock.now += 1
+    (again,) = claim(lanes)
+    assert again.delivery_id == lost.delivery_id
+    assert lanes.settle([outcome(lost, GIVEN_UP)]) == []
+    assert len(lanes.settle([outcome(again)])) == 1
+    assert deliveries.get(again.endpoint.id, again.delivery_id).state is DeliveryState.DELIVERED
+
+
+def test_what_is_handed_back_is_due_at_once(deliveries, lanes, add):
+    """A courier that is told to stop delays nothing."""
+    add()
+    deliveries.enter([message("d", 1)])
+    taken = claim(lanes)
+    lanes.release(taken)
+    (again,) = claim(lanes)
+    lanes.release(taken)  # too late: it is another's
+    assert claim(lanes) == []
+    assert again.tries == 0
+
+
+def test_couriers_never_have_the_same_in_hand(deliveries, lanes, add):
+    """However many claim at the same time, each lane is one's, and all are somebody's."""
+    for _ in range(3):
+        add()
+    deliveries.enter([message(f"d{n}", 1) for n in range(40)])
+    start = threading.Barrier(6)
+
+    def work() -> list[Claim]:
+        start.wait()
+        found: list[Claim] = []
+        for _ in range(20):
+            found += claim(lanes, room=5, most=3)
+        return found
+
+    with ThreadPoolExecutor(6) as pool:
+        taken = [one for found in [pool.submit(work) for _ in range(6)] for one in found.result()]
+    assert len(taken) == len({one.delivery_id for one in taken}) == 120
+
+
+def test_settling_and_entering_at_the_same_time_forgets_nothing(database, deliveries, lanes, add):
+    """The moment in which a lane ends is the moment in which the next message comes: over and over."""
+    add()
+    stop = threading.Event()
+
+    def settle() -> int:
+        count = 0
+        while not stop.is_set() or rows(database, LANES):
+            taken = claim(lanes)
+            lanes.settle([outcome(one) for one in taken])
+            count += len(taken)
+        return count
+
+    with ThreadPoolExecutor(2) as pool:
+        settled = [pool.submit(settle) for _ in range(2)]
+        for seq in range(1, 101):
+            deliveries.enter([message("d", seq)])
+        stop.set()
+        assert sum(one.result() for one in settled) == 100
+
+
+def test_a_long_queue_of_one_endpoint_leaves_room_for_the_others(deliveries, lanes, add):
+    """An endpoint has so many in hand and no more, and one at a time while it fails."""
+    slow = add(("ingestion.stage_changed",))
+    deliveries.enter([message(f"d{n}", 1) for n in range(500)])
+    quick = add()
+    deliveries.enter([message("late", 1, type=EventType.COMPLETED)])
+    found = claim(lanes, room=50, most=8)
+    assert [one.endpoint.id for one in found].count(slow.id) == 8
+    assert [one.endpoint.id for one in found].count(quick.id) == 1
+    assert claim(lanes, room=50, most=8, in_hand={slow.id: 8}) == []
+    lanes.settle([outcome(one, retry_at(1e10), "refused") for one in found if one.endpoint.id == slow.id])
+    assert len(claim(lanes, room=50, most=8)) == 1
+    assert claim(lanes, room=50, most=8, in_hand={slow.id: 1}) == []
+
+
+def test_an_endpoint_that_asks_for_time_gets_it(deliveries, lanes, add, clock):
+    """With all that is meant for it; the next success ends that."""
+    add()
+    deliveries.enter([message("d", 1), message("e", 1)])
+    (one,) = claim(lanes, room=1)
+    lanes.settle([outcome(one, retry_at(clock.now + 60, resume_at=clock.now + 60), "refused")])
+    found = lanes.claim(9, {}, LEASE_SECONDS, 9)
+    assert (found.claims, found.next_at) == ((), clock.now + 60)
+    clock.now += 60
+    (one,) = claim(lanes)
+    lanes.settle([outcome(one)])
+    assert len(claim(lanes)) == 1
+
+
+def test_it_says_when_something_will_be_due(deliveries, lanes, add, clock):
+    """So that nobody has to look all the time."""
+    add()
+    assert lanes.claim(9, {}, LEASE_SECONDS, 9).next_at is None
+    deliveries.enter([message("d", 1)])
+    (one,) = claim(lanes)
+    lanes.settle([outcome(one, retry_at(clock.now + 7), "refused")])
+    assert lanes.claim(9, {}, LEASE_SECONDS, 9).next_at == clock.now + 7
+    clock.now += 10
+    assert deliveries.due() == (1, 3.0)
+
+
+def test_a_failing_endpoint_is_disabled_and_the_others_hear_of_it(deliveries, lanes, add, endpoints, clock):
+    """What is pending has failed; what happens from then on can be recovered as well."""
+    gone, other, uninterested = add(), add(), add(("ingestion.completed",))
+    deliveries.enter([message("d", 1), message("d", 2)])
+    mine = next(one for one in claim(lanes) if one.endpoint.id == gone.id)
+    lanes.settle([outcome(mine, replace(GIVEN_UP, disabled_because="gone"), "refused")])
+    disabled = endpoints.get("default", gone.id)
+    assert (disabled.is_enabled, disabled.disabled_reason) == (False, "gone")
+    deliveries.enter([message("e", 1)])
+    found = deliveries.of_endpoint(gone.id, 10)
+    assert [(one.message_id, one.state, one.error) for one in found] == [
+        ("msg_e_1_x", DeliveryState.FAILED, DISABLED),
+        ("msg_d_2_x", DeliveryState.FAILED, DISABLED),
+        ("msg_d_1_x", DeliveryState.FAILED, "refused"),
+    ]
+    assert [one.type for one in deliveries.of_endpoint(other.id, 10)].count("endpoint.disabled") == 1
+    assert deliveries.of_endpoint(uninterested.id, 10) == []
+
+    deliveries.enable(gone.id)
+    assert [one for one in claim(lanes) if one.endpoint.id == gone.id] == []
+    clock.now += 1
+    assert deliveries.recover(gone.id, clock.now) == 0
+    assert deliveries.recover(gone.id, clock.now - 1) == 3
+    assert names([one for one in claim(lanes) if one.endpoint.id == gone.id]) == ["msg_d_1_x", "msg_e_1_x"]
+
+
+def test_failing_is_noted_from_the_first_failure_to_the_next_success(deliveries, lanes, add, endpoints, clock):
+    """A failure that says nothing of the endpoint is not counted."""
+    one = add()
+    deliveries.enter([message("d", 1)])
+    lanes.settle([outcome(c, retry_at(clock.now, is_telling=False), "refused") for c in claim(lanes)])
+    assert endpoints.get("default", one.id).failing_since is None
+    lanes.settle([outcome(c, retry_at(clock.now), "refused", at=100.0) for c in claim(lanes)])
+    lanes.settle([outcome(c, retry_at(clock.now), "refused", at=200.0) for c in claim(lanes)])
+    assert endpoints.get("default", one.id).failing_since == 100.0
+    lanes.settle([outcome(c) for c in claim(lanes)])
+    assert endpoints.get("default", one.id).failing_since is None
+
+
+def test_one_delivery_can_be_sent_again(deliveries, lanes, add):
+    """Whatever came of it, with all its tries before it; its attempts go on being counted."""
+    endpoint = add()
+    deliveries.enter([message("d", 1)])
+    (first,) = claim(lanes)
+    lanes.settle([outcome(first)])
+    deliveries.redeliver(endpoint.id, first.delivery_id)
+    (again,) = claim(lanes)
+    assert (again.delivery_id, again.tries, again.attempts) == (first.delivery_id, 0, 1)
+    lanes.settle([outcome(again, GIVEN_UP, "timed_out")])
+    shown = deliveries.get(endpoint.id, first.delivery_id)
+    assert [(one.number, one.status, one.error) for one in shown.attempts] == [(1, 200, None), (2, 500, "timed_out")]
+    with pytest.raises(UnknownDelivery):
+        deliveries.redeliver(endpoint.id, "dl_none")
+    with pytest.raises(UnknownDelivery):
+        deliveries.redeliver("ep_other", first.delivery_id)
+
+
+def test_what_is_in_hand_is_not_sent_twice_on_demand(deliveries, lanes, add):
+    """It is on its way already."""
+    endpoint = add()
+    deliveries.enter([message("d", 1)])
+    (one,) = claim(lanes)
+    deliveries.redeliver(endpoint.id, one.delivery_id)
+    assert claim(lanes) == []
+
+
+def test_a_message_can_be_told_once_more(deliveries, lanes, endpoints):
+    """As for an upload that names an endpoint and gets an earlier result."""
+    named, _ = endpoints.of_upload("default", "https://example.com/", lambda: ("secret", "sealed"))
+    told = message("d", 9, endpoint_id=named.id, alone=True)
+    for _ in range(2):
+        deliveries.tell(told, named.id)
+        deliveries.tell(told, named.id)  # while it is pending that changes nothing
+        (one,) = claim(lanes)
+        lanes.settle([outcome(one)])
+    assert claim(lanes) == []
+
+
+def test_an_upload_s_endpoint_is_one_for_a_tenant_and_a_url(endpoints):
+    """Whoever is first is told its secret, and nobody else."""
+    start = threading.Barrier(4)
+    numbers = itertools.count()
+
+    def name(_: int) -> tuple[str, str | None]:
+        start.wait()
+        endpoint, secret = endpoints.of_upload("default", "https://example.com/", lambda: (f"s{next(numbers)}",) * 2)
+        return endpoint.secrets[0].sealed, secret
+
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(name, range(4)))
+    assert len({sealed for sealed, _ in told}) == 1
+    assert [secret for _, secret in told if secret] == [told[0][0]]
+    assert endpoints.get("default", upload_endpoint_id("default", "https://example.com/")).kind is Kind.UPLOAD
+    assert upload_endpoint_id("acme", "https://example.com/") != upload_endpoint_id("default", "https://example.com/")
+
+
+def test_another_tenant_s_endpoint_is_not_there(endpoints, add):
+    """To read, to change or to remove."""
+    theirs = add(tenant="acme")
+    for attempt in (endpoints.get, endpoints.change, endpoints.remove):
+        with pytest.raises(UnknownEndpoint):
+            attempt("default", theirs.id)
+    assert endpoints.of_tenant("default", 10) == []
+    assert endpoints.get("acme", theirs.id) == theirs
+
+
+def test_an_endpoint_that_is_removed_takes_all_of_its_own_along(database, deliveries, lanes, add, endpoints):
+    """Also while something for it is in hand: what comes of that is nobody's business any more."""
+    one, other = add(), add()
+    deliveries.enter([message("d", 1), message("d", 2)])
+    taken = claim(lanes)
+    lanes.settle([outcome(c, retry_at(0.0), "refused") for c in taken])
+    taken = claim(lanes)
+    endpoints.remove("default", one.id)
+    lanes.settle([outcome(c) for c in taken])
+    assert (rows(database, DELIVERIES), rows(database, LANES)) == (2, 1)
+    assert rows(database, ATTEMPTS) == 2
+    assert deliveries.of_endpoint(other.id, 10)[-1].state is DeliveryState.DELIVERED
+
+
+def test_what_is_old_and_over_is_removed(database, deliveries, lanes, add, clock):
+    """Deliveries with their attempts, and messages that nothing refers to; what is pending stays."""
+    add()
+    deliveries.enter([message("d", 1), message("e", 1)])
+    done, waiting = claim(lanes)
+    lanes.settle([outcome(done), outcome(waiting, retry_at(clock.now), "refused")])
+    assert deliveries.purge(clock.now) == 0
+    clock.now += 10
+    assert deliveries.purge(clock.now) == 2
+    assert deliveries.purge(clock.now) == 0
+    assert (rows(database, DELIVERIES), rows(database, MESSAGES), rows(database, ATTEMPTS)) == (1, 1, 1)
+
+
+def test_deliveries_are_listed_page_by_page(deliveries, add):
+    """The newest first."""
+    endpoint = add()
+    for seq in range(1, 6):
+        deliveries.enter([message("d", seq)])
+    first = deliveries.of_endpoint(endpoint.id, 2)
+    rest = deliveries.of_endpoint(endpoint.id, 9, first[-1].id)
+    assert [one.message_id for one in (*first, *rest)] == [f"msg_d_{seq}_x" for seq in (5, 4, 3, 2, 1)]
