@@ -107,7 +107,7 @@ async def _beginning(response: httpx.Response) -> str:
     # The status says it all: an answer whose rest never comes is as good.
     with suppress(TimeoutError, httpx.HTTPError):
         async with asyncio.timeout(ANSWER_SECONDS):
-            async for piece in response.aiter_raw(ANSWER_BYTES):
+            async for piece in response.aiter_raw():  # as it comes: 64 KiB at most
                 read += piece
                 if len(read) >= ANSWER_BYTES:
                     break

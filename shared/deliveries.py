@@ -173,12 +173,14 @@ class Deliveries:
 def enter(transaction: Connection, messages: Sequence[Message], now: float) -> int:
     """Have these messages delivered to whoever wants them. Gives how many deliveries that are, old ones too."""
     rows, lanes, wanted = [], {}, []
-    for message, endpoint in _pairs(transaction, messages):
+    pairs = _pairs(transaction, messages)
+    ids = sorted(str(ULID()).lower() for _ in pairs)  # within a millisecond they are in no order by themselves
+    for (message, endpoint), ulid in zip(pairs, ids, strict=True):
         pending = endpoint.is_enabled
         wanted.append(message)
         rows.append(
             {
-                "id": f"dl_{str(ULID()).lower()}",
+                "id": f"dl_{ulid}",
                 "endpoint_id": endpoint.id,
                 "message_id": message.message_id,
                 "lane": message.lane,

@@ -1,8 +1,8 @@
 """A receiver of webhooks as a process of its own: verifies with the public library, notes what came, and misbehaves.
 
 How it answers is told by the first part of the path: ``/ok``, ``/slow``, ``/fail``, ``/stall``, ``/drip``, ``/flood``,
-``/redirect``, ``/gone``, ``/busy`` (Retry-After), ``/garbage``, or ``/told``, which answers with the status that was
-told last. Whatever comes is a line of JSON in its log.
+``/trickle``, ``/redirect``, ``/gone``, ``/busy`` (Retry-After), ``/garbage``, or ``/told``, which answers with the
+status that was told last. Whatever comes is a line of JSON in its log.
 """
 
 from __future__ import annotations
@@ -81,6 +81,11 @@ class Receiver:
         made.replace(self._status)
 
     @property
+    def flooded_bytes(self) -> int:
+        """How much the last flood has got rid of."""
+        return int((self._folder / "flooded").read_text())
+
+    @property
     def received(self) -> list[dict[str, Any]]:
         """Everything so far, in the order in which it was answered."""
         with self._log.open("rb") as log:
@@ -157,6 +162,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"HTTP/1.1 200 OK\r\n")
         for n in range(STALL_SECONDS * 10):
             self.wfile.write(b"x-%d: 1\r\n" % n)
+            time.sleep(0.1)
+
+    def _trickle(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+        for _ in range(STALL_SECONDS * 10):
+            self.wfile.write(b".")
             time.sleep(0.1)
 
     def _flood(self) -> None:

@@ -7,19 +7,28 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
+from datetime import datetime
+from itertools import pairwise
 
 import pytest
+from pydantic import SecretStr
 
+from ingest_worker import courier as courier_module
+from ingest_worker.collector import Collector
 from ingest_worker.courier import Courier
 from ingest_worker.egress import Egress
 from ingest_worker.sender import Sender
+from ingest_worker.sweeper import Sweeper
 from shared import addresses, connections, keys, signing
-from shared.deliveries import Deliveries
+from shared.broker import make_celery
+from shared.deliveries import Deliveries, DeliveryState
 from shared.endpoints import Endpoint, Endpoints
+from shared.errors import StoreUnavailable
 from shared.jobs import Status
-from shared.protocol import Stage
+from shared.outbox import Outbox
+from shared.protocol import Failure, Stage
 from shared.sealing import Seal
+from shared.store import Store
 from shared.webhook_tables import WebhookDatabase
 from tests.awaiting import wait_until
 from tests.receiver import Receiver
@@ -119,7 +128,7 @@ def types_of(received: list[dict]) -> list[str]:
 
 
 def test_every_change_of_status_reaches_who_wants_it_signed_and_in_order(
-    settings, database, store, receiver, add, client, tmp_path: Path
+    settings, database, store, receiver, add, client
 ):
     """The ids join them with the events of the stream, the counts are the document's, and the outbox is empty."""
     add("ok", "all")
@@ -155,3 +164,198 @@ def test_every_change_of_status_reaches_who_wants_it_signed_and_in_order(
     assert types_of(receiver.at("/ok/some")) == ["ingestion.completed"]
     assert receiver.at("/ok/others") == []
     assert client.exists(keys.OUTBOX, keys.outbox("d1")) == 0
+
+
+def test_what_was_recorded_before_any_courier_ran_is_delivered_also_of_a_document_that_is_gone(
+    settings, database, store, receiver, add, client
+):
+    """A crash after the final event, a lost hint and a deletion: none of it loses the news, and it is told once."""
+    add("ok", "crash", ("ingestion.completed",))
+    ingest(store, "d1")
+    client.delete(keys.OUTBOX)  # as if the worker had been killed between the script and what follows it
+    store.delete("d1")
+    with couriers(settings, database, 2):
+        wait_until(lambda: receiver.at("/ok/crash"))
+        wait_until(lambda: not client.exists(keys.OUTBOX, keys.outbox("d1")), what="the outbox to be empty")
+    assert types_of(receiver.at("/ok/crash")) == ["ingestion.completed"]
+
+
+def test_an_outbox_is_not_dropped_before_its_entries_are_kept(
+    settings, database, store, deliveries, client, add, monkeypatch
+):
+    """A courier that is killed in between leaves it as it was; so does a database that is away."""
+    endpoint = add("ok", "kept")
+    ingest(store, "d1")
+
+    def away(_messages: object) -> int:
+        raise StoreUnavailable("The database can't be reached.")
+
+    outbox = Outbox(client, "one")
+    broken = Deliveries(database)
+    monkeypatch.setattr(broken, "enter", away)
+    with pytest.raises(StoreUnavailable):
+        Collector(outbox, broken).collect()
+    assert client.hlen(keys.outbox("d1")) == 4
+    Collector(outbox, deliveries).collect()
+    assert client.exists(keys.OUTBOX, keys.outbox("d1")) == 0
+    assert len(deliveries.of_endpoint(endpoint.id, 9)) == 4
+
+
+def test_what_comes_while_an_outbox_is_taken_over_is_not_lost(store, deliveries, client, monkeypatch, add):
+    """Neither the entry nor the way to it."""
+    endpoint = add("ok", "meanwhile")
+    store.create("d1", SOURCE)
+    store.record("d1", 1, Status.PARSING, "...")
+    outbox = Outbox(client, "one")
+    read = outbox.entries
+
+    def slowly(filled: list) -> list:
+        found = read(filled)
+        store.record("d1", 1, Status.FAILED, "No.", error=Failure("unreadable", "No."))
+        return found
+
+    monkeypatch.setattr(outbox, "entries", slowly)
+    Collector(outbox, deliveries).collect()
+    assert client.zrange(keys.OUTBOX, 0, -1) == [b"d1"]
+    monkeypatch.undo()
+    Collector(outbox, deliveries).collect()
+    assert [one.type for one in deliveries.of_endpoint(endpoint.id, 9)] == ["ingestion.failed", "ingestion.started"]
+
+
+def test_one_entry_that_can_t_be_read_holds_up_no_other(store, deliveries, client, add):
+    """One of a later version, say."""
+    endpoint = add("ok", "unreadable")
+    ingest(store, "d1")
+    client.hset(keys.outbox("d1"), 1, "{}")
+    Collector(Outbox(client, "one"), deliveries).collect()
+    assert len(deliveries.of_endpoint(endpoint.id, 9)) == 4
+    assert client.exists(keys.OUTBOX) == 0
+
+
+def test_the_sweeper_leads_to_an_outbox_that_nobody_was_led_to(settings, store, client):
+    """Of a document on its way; a final one is led to when it is retired."""
+    store.create("d1", SOURCE)
+    store.record("d1", 1, Status.PARSING, "...")
+    client.delete(keys.OUTBOX)
+    with make_celery(settings) as app:
+        sweeper = Sweeper(app, client, settings)
+        sweeper.sweep()  # to find out which documents there are
+        sweeper.sweep()
+    assert client.zrange(keys.OUTBOX, 0, -1) == [b"d1"]
+
+
+def test_retries_end_and_the_next_is_sent_then(settings, database, store, receiver, add, deliveries):
+    """Four attempts by this schedule; each is listed with what was sent, what came back and how long it took."""
+    endpoint = add("fail", "always", ("ingestion.started", "ingestion.completed"))
+    ingest(store, "d1")
+    with couriers(settings, database):
+        wait_until(lambda: len([one for one in deliveries.of_endpoint(endpoint.id, 2) if one.finished_at]) == 2)
+    completed, started = deliveries.of_endpoint(endpoint.id, 2)
+    for delivery in (started, completed):
+        assert (delivery.state, delivery.error) == (DeliveryState.FAILED, "refused")
+        assert [one.number for one in delivery.attempts] == [1, 2, 3, 4]
+        assert all((one.status, one.answer) == (500, "no") for one in delivery.attempts)
+        waits = [later.at - before.at for before, later in pairwise(delivery.attempts)]
+        assert all(wait >= 0.1 for wait in waits)
+    assert completed.attempts[0].at > started.attempts[-1].at
+    got = receiver.at("/fail/always")
+    assert [one["headers"]["webhook-id"] for one in got] == [started.message_id] * 4 + [completed.message_id] * 4
+    assert all(one["verified"] for one in got)
+    assert len({one["body"] for one in got}) == 2
+
+
+def test_an_endpoint_that_stalls_delays_no_other(settings, database, store, receiver, add):
+    """Fifty documents are told of elsewhere before the first stalled attempt is given up."""
+    add("stall", "busy")
+    add("ok", "quick", ("ingestion.completed",))
+    for number in range(50):
+        ingest(store, f"d{number:02}")
+    with couriers(settings.model_copy(update={"webhook_seconds": 5.0}), database):
+        wait_until(lambda: len(receiver.at("/ok/quick")) == 50, within_seconds=10)
+        stalled = receiver.at("/stall/busy")
+    assert len(stalled) <= settings.webhook_endpoint_concurrency
+    assert max(one["at"] for one in receiver.at("/ok/quick")) < min(one["at"] for one in stalled) + 5.0
+
+
+def test_a_signal_wakes_a_courier_and_none_is_needed(settings, database, store, receiver, add, client):
+    """With it an endpoint hears within a fraction of a second, without it within a second or so."""
+    add("ok", "soon", ("ingestion.started",))
+    with couriers(settings, database):
+        wait_until(lambda: client.pubsub_numsub(keys.COURIER)[0][1])
+        store.create("d1", SOURCE)
+        told = store.record("d1", 1, Status.PARSING, "...")
+        wait_until(lambda: receiver.at("/ok/soon"))
+        delay = receiver.at("/ok/soon")[0]["at"] - datetime.fromisoformat(told.at).timestamp()
+        assert delay < 0.9, "it was found by looking, not by being woken"
+        store.create("d2", SOURCE)
+        mute = connections.hasty_client(settings)
+        mute.publish = lambda *_: 0
+        Store(mute, settings).record("d2", 1, Status.PARSING, "...")
+        wait_until(lambda: len(receiver.at("/ok/soon")) == 2)
+        mute.close()
+
+
+def test_an_endpoint_that_is_gone_is_disabled_and_another_hears_of_it(
+    settings, database, store, receiver, add, endpoints
+):
+    """410 is the last that it is asked."""
+    gone = add("gone", "for-good")
+    add("ok", "watching", ("endpoint.disabled",))
+    ingest(store, "d1")
+    with couriers(settings, database):
+        wait_until(lambda: receiver.at("/ok/watching"))
+    assert (endpoints.get("default", gone.id).is_enabled, len(receiver.at("/gone/for-good"))) == (False, 1)
+    body = json.loads(receiver.at("/ok/watching")[0]["body"])
+    assert body["type"] == "endpoint.disabled"
+    assert body["data"] == {"id": gone.id, "url": gone.url, "reason": "gone"}
+
+
+def test_an_endpoint_that_only_fails_is_disabled_in_the_end(settings, database, store, add, endpoints):
+    """After the time that is set, by whichever delivery fails then."""
+    failing = add("fail", "for-long")
+    ingest(store, "d1")
+    with couriers(settings.model_copy(update={"webhook_disable_seconds": 0.3}), database):
+        wait_until(lambda: not endpoints.get("default", failing.id).is_enabled)
+    assert endpoints.get("default", failing.id).disabled_reason == "failing"
+
+
+def test_who_is_busy_is_left_alone_for_as_long_as_they_say(settings, database, store, receiver, add):
+    """Two seconds here, with every document; the schedule alone would have come sooner."""
+    add("busy", "today", ("ingestion.completed",))
+    for name in ("d1", "d2", "d3"):
+        ingest(store, name)
+    with couriers(settings.model_copy(update={"webhook_endpoint_concurrency": 1}), database):
+        wait_until(lambda: len(receiver.at("/busy/today")) >= 2)
+    first, second = (one["at"] for one in receiver.at("/busy/today")[:2])
+    assert second - first >= 2.0
+
+
+def test_a_courier_that_is_told_to_stop_hands_back_what_it_has(settings, database, store, receiver, add, monkeypatch):
+    """Within its grace; another begins with it at once, long before a lease would have ended."""
+    monkeypatch.setattr(courier_module, "GRACE_SECONDS", 0.2)
+    add("stall", "handed-back", ("ingestion.completed",))
+    ingest(store, "d1")
+    patient = settings.model_copy(update={"webhook_seconds": 60.0})
+    for times in (1, 2):
+        with couriers(patient, database):
+            wait_until(lambda times=times: len(receiver.at("/stall/handed-back")) == times, within_seconds=5)
+
+
+def test_a_courier_with_another_key_sends_nothing_unsigned(settings, database, store, add, deliveries):
+    """It says so, and tries again: an operator can mend that."""
+    endpoint = add("ok", "another-key", ("ingestion.completed",))
+    ingest(store, "d1")
+    with couriers(settings.model_copy(update={"secret_key": SecretStr("another")}), database):
+        wait_until(lambda: [one for one in deliveries.of_endpoint(endpoint.id, 1) if one.attempts])
+    (delivery,) = deliveries.of_endpoint(endpoint.id, 1)
+    assert (delivery.attempts[0].error, delivery.attempts[0].headers) == ("secret_unreadable", {})
+
+
+def test_while_redis_is_away_what_is_entered_already_is_delivered(settings, database, store, receiver, add, client):
+    """And the other way round it waits; see the outbox above."""
+    add("ok", "without-redis", ("ingestion.completed",))
+    ingest(store, "d1")
+    Collector(Outbox(client, "one"), Deliveries(database)).collect()
+    nowhere = settings.model_copy(update={"redis_url": "unix:///nowhere/valkey.sock"})
+    with couriers(nowhere, database):
+        wait_until(lambda: receiver.at("/ok/without-redis"), within_seconds=30)
