@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check lint format lock clean help chaos faults attack deploy-drain bench-parse bench-memory bench-latency bench-relay bench-loop bench-congestion
+.PHONY: run test check lint format lock clean help chaos deliveries faults attack deploy-drain bench-parse bench-memory bench-latency bench-relay bench-loop bench-congestion
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ format: $(VENV)/.dev ## let ruff put the code in order
 
 chaos: $(VENV)/.dev ## 200 documents while workers and Redis are killed under them
 	@$(BIN)/python -m tests.chaos
+
+deliveries: $(VENV)/.dev ## 1,000 documents with three webhook endpoints each, workers and couriers killed meanwhile
+	@$(BIN)/python -m tests.deliveries $(if $(DOCUMENTS),--documents $(DOCUMENTS))
 
 faults: $(VENV)/.dev ## two minutes of faults between web nodes and Redis, at random; SEED=n for the same again
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED))

@@ -102,6 +102,7 @@ def run(plan: Plan, folder: Path) -> Report:
         _count(database, report)
         expected = _expected(store, ids, report)
         _check(receiver.received, expected, report)
+        report.wrong += [f"{one.name} logs URLs" for one in stack.couriers if receiver.base in one.output()]
         _recover(plan, http, endpoints["failing"], receiver, database, expected, report)
     return report
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import datetime
 from itertools import pairwise
 
@@ -15,11 +13,8 @@ from pydantic import SecretStr
 
 from ingest_worker import courier as courier_module
 from ingest_worker.collector import Collector
-from ingest_worker.courier import Courier
-from ingest_worker.egress import Egress
-from ingest_worker.sender import Sender
 from ingest_worker.sweeper import Sweeper
-from shared import addresses, connections, keys, signing
+from shared import connections, keys, signing
 from shared.broker import make_celery
 from shared.deliveries import Deliveries, DeliveryState
 from shared.endpoints import Endpoint, Endpoints
@@ -31,6 +26,7 @@ from shared.sealing import Seal
 from shared.store import Store
 from shared.webhook_tables import WebhookDatabase
 from tests.awaiting import wait_until
+from tests.couriers import couriers
 from tests.receiver import Receiver
 from tests.records import SOURCE
 
@@ -81,37 +77,6 @@ def add(endpoints, settings, receiver) -> Callable[..., Endpoint]:
         return endpoints.create(tenant, receiver.url(way, name), events, "", Seal(settings).close(secret))
 
     return make
-
-
-@contextmanager
-def couriers(settings, database, count: int = 1) -> Iterator[list[Courier]]:
-    """Couriers at work, each on a thread and an event loop of its own."""
-    made: list[tuple[asyncio.AbstractEventLoop, Courier]] = []
-    up = threading.Barrier(count + 1)
-
-    async def run() -> None:
-        client = connections.hasty_client(settings)
-        sender = Sender(
-            Egress(addresses.networks(settings.webhook_allowed_networks)), Seal(settings), settings.webhook_seconds
-        )
-        courier = Courier(settings, database, client, sender)
-        made.append((asyncio.get_running_loop(), courier))
-        up.wait()
-        await courier.run()
-        await sender.close()
-        client.close()
-
-    threads = [threading.Thread(target=lambda: asyncio.run(run())) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    up.wait()
-    try:
-        yield [courier for _, courier in made]
-    finally:
-        for loop, courier in made:
-            loop.call_soon_threadsafe(courier.stop)
-        for thread in threads:
-            thread.join()
 
 
 def ingest(store, document_id: str, source=SOURCE) -> None:

@@ -1,0 +1,382 @@
+"""The routes of webhooks: endpoints, their deliveries, and uploads that name one."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+
+import pytest
+from standardwebhooks import Webhook
+from structlog.testing import capture_logs
+
+from ingest_web import lookup, webhooks
+from shared.access import Scope
+from shared.endpoints import MOST_STANDING, Endpoints
+from shared.jobs import Status
+from shared.keyring import KeyRing
+from shared.sealing import Seal
+from shared.webhook_tables import WebhookDatabase
+from shared.webhooks import CHOICE
+from tests.awaiting import wait_until
+from tests.couriers import couriers
+from tests.receiver import Receiver
+
+PDF = b"%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<<>>\n%%EOF"
+
+URL = "https://93.184.216.34/hooks"
+
+DAY_SECONDS = 24 * 3600
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory) -> Iterator[Receiver]:
+    with Receiver(tmp_path_factory.mktemp("receiver")) as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def settings(settings):
+    """The loopback may be called, but for 127.6.6.6."""
+    return settings.model_copy(
+        update={"webhook_allowed_networks": "127.0.0.0/16", "webhook_retry_seconds": "0.1", "webhook_seconds": 1.0}
+    )
+
+
+@pytest.fixture
+def database(settings) -> Iterator[WebhookDatabase]:
+    with closing(WebhookDatabase.from_settings(settings)) as database:
+        yield database
+
+
+@pytest.fixture
+def endpoint(http) -> dict:
+    """An endpoint that has just been made."""
+    return http.post("/webhooks", json={"url": URL}).json
+
+
+def upload(http, **fields: str):
+    return http.post("/ingestions", data={"file": (io.BytesIO(PDF), "a.pdf"), **fields})
+
+
+def complete(store, document_id: str) -> None:
+    for status in (Status.PARSING, Status.CHUNKING, Status.LOADING, Status.COMPLETED):
+        store.record(document_id, 1, status, "...")
+
+
+def test_an_endpoint_is_made_and_its_secret_is_shown_once(http, endpoint, database, settings):
+    """Then it is only there sealed; whoever has the database and not the key has nothing."""
+    answer = http.get(f"/webhooks/{endpoint['id']}")
+    secret = endpoint.pop("secret")
+    assert answer.json == endpoint
+    assert (endpoint["kind"], endpoint["url"], endpoint["events"], endpoint["enabled"]) == ("standing", URL, [], True)
+    assert http.get("/webhooks").json == {"webhooks": [endpoint], "next": None}
+    (kept,) = Endpoints(database).get("default", endpoint["id"]).secrets
+    assert secret.startswith("whsec_")
+    assert secret not in kept.sealed
+    assert Seal(settings).open(kept.sealed) == secret
+
+
+def test_an_endpoint_is_changed_field_by_field(http, endpoint):
+    """What is left out stays."""
+    path = f"/webhooks/{endpoint['id']}"
+    changed = http.patch(path, json={"events": ["ingestion.failed"], "description": "Ops"}).json
+    assert (changed["events"], changed["description"], changed["url"]) == (["ingestion.failed"], "Ops", URL)
+    changed = http.patch(path, json={"url": "https://93.184.216.34/other"}).json
+    assert (changed["events"], changed["url"]) == (["ingestion.failed"], "https://93.184.216.34/other")
+    assert http.patch(path, json={}).json == changed
+
+
+def test_an_endpoint_is_removed(http, endpoint):
+    """And is not there any more."""
+    path = f"/webhooks/{endpoint['id']}"
+    assert http.delete(path).status_code == 204
+    for answer in (http.get(path), http.delete(path), http.patch(path, json={}), http.post(f"{path}/test")):
+        assert (answer.status_code, answer.json["code"]) == (404, "unknown_endpoint")
+
+
+def test_endpoints_are_listed_page_by_page(http):
+    """Each once."""
+    made = {http.post("/webhooks", json={"url": URL}).json["id"] for _ in range(5)}
+    first = http.get("/webhooks?limit=2").json
+    second = http.get(first["next"]).json
+    third = http.get(second["next"]).json
+    assert third["next"] is None
+    assert {one["id"] for page in (first, second, third) for one in page["webhooks"]} == made
+
+
+def test_a_tenant_has_a_bounded_number_of_endpoints(http):
+    """Each hears of every document."""
+    for _ in range(MOST_STANDING):
+        assert http.post("/webhooks", json={"url": URL}).status_code == 201
+    answer = http.post("/webhooks", json={"url": URL})
+    assert (answer.status_code, answer.json["code"]) == (409, "too_many_endpoints")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://example.com", "https://"),
+        ("https://me:pw@93.184.216.34/", "password"),
+        ("https://127.6.6.6/", "loopback"),
+        ("https://2131101190/", "loopback"),
+        ("http://93.184.216.34/", "TLS"),
+        ("https://169.254.169.254/latest/meta-data", "metadata"),
+        ("https://[::ffff:10.0.0.1]/", "IPv6"),
+        ("https://0x0a000001/", "private"),
+        ("https://10.1/", "private"),
+    ],
+)
+def test_a_url_that_would_not_be_called_is_refused_at_once(http, url, said):
+    """With the reason. The courier looks again at each delivery."""
+    for answer in (http.post("/webhooks", json={"url": url}), upload(http, webhook_url=url)):
+        assert answer.status_code == 422
+        assert answer.json["code"] in {"refused_url", "invalid_option"}
+        assert said in answer.json["detail"]
+        assert answer.json["option"] in {"url", "webhook_url"}
+
+
+def test_a_name_server_that_stalls_holds_nobody_up(http, monkeypatch):
+    """A name that can't be looked up in time is let through: what counts is the look at each delivery."""
+    monkeypatch.setattr(lookup, "LOOKUP_SECONDS", 0.05)
+    monkeypatch.setattr(lookup, "_resolved", lambda _host: wait_until(lambda: False, within_seconds=0.5))
+    assert http.post("/webhooks", json={"url": "https://slow.example/"}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "option"),
+    [
+        ({}, "url"),
+        ({"url": 1}, "url"),
+        ({"url": URL, "events": ["ingestion.everything"]}, "events.0"),
+        ({"url": URL, "events": ["endpoint.test"]}, "events.0"),
+        ({"url": URL, "description": "a\u0000b"}, "description"),
+        ({"url": URL, "description": "x" * 201}, "description"),
+        ({"url": URL, "secret": "whsec_mine"}, "secret"),
+        ([], None),
+    ],
+)
+def test_a_body_that_is_wrong_is_told_what_is_wrong(http, body, option):
+    """By the name of the field; nothing is made."""
+    answer = http.post("/webhooks", json=body)
+    assert (answer.status_code, answer.json["code"], answer.json.get("option")) == (422, "invalid_option", option)
+    assert http.get("/webhooks").json["webhooks"] == []
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[" * 60_000, b'{"url":"\xff"}'])
+def test_what_is_no_json_is_told_so(http, data):
+    """However deep or broken."""
+    answer = http.post("/webhooks", data=data, content_type="application/json")
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_option")
+
+
+def test_a_body_must_say_that_it_is_json_and_be_small(http, endpoint):
+    """A page of another origin can send a form or plain text unasked, and must not make endpoints so."""
+    body = json.dumps({"url": URL})
+    for path in ("/webhooks", f"/webhooks/{endpoint['id']}/rotate", f"/webhooks/{endpoint['id']}/recover"):
+        answer = http.post(path, data=body, content_type="text/plain")
+        assert (answer.status_code, answer.json["code"]) == (415, "unsupported_media_type")
+    large = http.post("/webhooks", data=b" " * (webhooks.MOST_BODY_BYTES + 1), content_type="application/json")
+    assert (large.status_code, large.json["code"]) == (413, "request_entity_too_large")
+
+
+def test_all_types_can_be_chosen(http):
+    """One by one or together."""
+    made = http.post("/webhooks", json={"url": URL, "events": list(CHOICE)}).json
+    assert made["events"] == list(CHOICE)
+
+
+def test_another_tenant_s_endpoint_is_not_there(make_app, settings):
+    """By no route, also with a key that is good for everything of its own tenant; without the scope there is none."""
+    with closing(KeyRing.from_settings(settings)) as ring:
+        keys = {
+            tenant: {"Authorization": f"Bearer {ring.create(tenant, {Scope.ADMIN})[1]}"} for tenant in ("acme", "other")
+        }
+        reader = {"Authorization": f"Bearer {ring.create('acme', {Scope.READ, Scope.UPLOAD})[1]}"}
+    http = make_app(auth="keys").test_client()
+    made = http.post("/webhooks", json={"url": URL}, headers=keys["acme"]).json
+    path = f"/webhooks/{made['id']}"
+    ways: list[tuple[str, Callable, dict]] = [
+        (path, http.get, {}),
+        (path, http.patch, {"json": {}}),
+        (path, http.delete, {}),
+        (f"{path}/rotate", http.post, {"json": {}}),
+        (f"{path}/test", http.post, {}),
+        (f"{path}/deliveries", http.get, {}),
+        (f"{path}/deliveries/dl_{'0' * 26}/redeliver", http.post, {}),
+        (f"{path}/recover", http.post, {"json": {"since": "2026-01-01T00:00:00Z"}}),
+    ]
+    for target, ask, body in ways:
+        assert ask(target, headers=keys["other"], **body).json["code"] == "unknown_endpoint", target
+        assert ask(target, headers=reader, **body).json["code"] == "forbidden", target
+        assert ask(target, **body).json["code"] == "unauthorized", target
+    assert http.get("/webhooks", headers=keys["other"]).json["webhooks"] == []
+    assert http.get(path, headers=keys["acme"]).status_code == 200
+
+
+def test_a_test_shows_what_came_of_it(http, settings, database, receiver):
+    """At once, through the same way as all else: what was sent, what came back, how long it took."""
+    good = http.post("/webhooks", json={"url": receiver.url("ok", "tested"), "events": ["ingestion.failed"]}).json
+    bad = http.post("/webhooks", json={"url": receiver.url("fail", "tested")}).json
+    receiver.tell_secrets({"/ok/tested": good["secret"]})
+    with couriers(settings, database):
+        well, ill = (http.post(f"/webhooks/{one['id']}/test").json for one in (good, bad))
+    assert (well["state"], well["type"], len(well["attempts"])) == ("delivered", "endpoint.test", 1)
+    assert well["attempts"][0]["status"] == 200
+    assert well["attempts"][0]["answer"] == "thanks"
+    assert well["attempts"][0]["request_headers"]["webhook-id"] == well["message_id"]
+    (got,) = receiver.at("/ok/tested")
+    assert (got["verified"], got["body"]) == (True, well["body"])
+    assert (ill["state"], ill["attempts"][0]["status"], ill["attempts"][0]["answer"]) == ("failed", 500, "no")
+    assert http.get(f"/webhooks/{bad['id']}").json["failing_since"] is None
+
+
+def test_a_test_without_a_courier_is_pending(http, endpoint, monkeypatch):
+    """Whoever asks is not kept waiting for long."""
+    monkeypatch.setattr(webhooks, "TEST_SECONDS", 0.1)
+    assert http.post(f"/webhooks/{endpoint['id']}/test").json["state"] == "pending"
+
+
+def test_what_failed_is_listed_and_sent_again(http, settings, database, store, receiver):
+    """One, or all since a time."""
+    made = http.post("/webhooks", json={"url": receiver.url("told", "again")}).json
+    path = f"/webhooks/{made['id']}"
+    receiver.tell_secrets({"/told/again": made["secret"]})
+    receiver.answer_told(500)
+    complete(store, upload(http).json["id"])
+    with couriers(settings, database):
+        wait_until(lambda: states(http, path) == ["failed"] * 4, what="all given up")
+        first = http.get(f"{path}/deliveries").json["deliveries"][-1]
+        assert (first["type"], first["error"], len(first["attempts"])) == ("ingestion.started", "refused", 2)
+        assert http.get(path).json["failing_since"] is not None
+
+        receiver.answer_told(202)
+        again = http.post(f"{path}/deliveries/{first['id']}/redeliver")
+        assert (again.status_code, again.json["id"]) == (202, first["id"])
+        wait_until(lambda: states(http, path).count("delivered") == 1)
+        assert http.get(path).json["failing_since"] is None
+
+        assert http.post(f"{path}/recover", json={"since": "2100-01-01T00:00:00Z"}).json == {"recovered": 0}
+        assert http.post(f"{path}/recover", json={"since": "2000-01-01T00:00:00+00:00"}).json == {"recovered": 3}
+        wait_until(lambda: states(http, path) == ["delivered"] * 4)
+    assert all(one["verified"] for one in receiver.at("/told/again"))
+    ids = [one["headers"]["webhook-id"] for one in receiver.at("/told/again")]
+    assert len(set(ids)) == 4
+    unknown = http.post(f"{path}/deliveries/dl_{'0' * 26}/redeliver")
+    assert (unknown.status_code, unknown.json["code"]) == (404, "unknown_delivery")
+
+
+def states(http, path: str) -> list[str]:
+    return [one["state"] for one in http.get(f"{path}/deliveries").json["deliveries"]]
+
+
+def test_deliveries_are_listed_page_by_page(http, settings, database, store, endpoint):
+    """The newest first."""
+    path = f"/webhooks/{endpoint['id']}/deliveries"
+    complete(store, upload(http).json["id"])
+    with couriers(settings, database):
+        wait_until(lambda: len(http.get(path).json["deliveries"]) == 4)
+    first = http.get(f"{path}?limit=3").json
+    rest = http.get(first["next"]).json
+    assert [one["type"].partition(".")[2] for one in (*first["deliveries"], *rest["deliveries"])] == [
+        *("completed", "stage_changed", "stage_changed", "started")
+    ]
+    assert rest["next"] is None
+
+
+def test_a_rotation_keeps_the_old_secret_alive_for_a_while(http, settings, database, receiver):
+    """Messages are signed with both; without overlap the old one is dead at once."""
+    made = http.post("/webhooks", json={"url": receiver.url("ok", "rotated")}).json
+    path = f"/webhooks/{made['id']}"
+    second = http.post(f"{path}/rotate", json={"overlap_seconds": DAY_SECONDS}).json["secret"]
+    with couriers(settings, database):
+        http.post(f"{path}/test")
+        third = http.post(f"{path}/rotate", json={"overlap_seconds": 0}).json["secret"]
+        http.post(f"{path}/test")
+    both, last = receiver.at("/ok/rotated")
+    assert (verifies(both, made["secret"]), verifies(both, second)) == (True, True)
+    assert len(both["headers"]["webhook-signature"].split()) == 2
+    assert [verifies(last, secret) for secret in (made["secret"], second, third)] == [False, False, True]
+
+
+def verifies(got: dict, secret: str) -> bool:
+    signatures = {f"v1,{one.partition(',')[2]}" for one in got["headers"]["webhook-signature"].split()}
+    headers = got["headers"]
+    moment = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
+    return Webhook(secret).sign(headers["webhook-id"], moment, got["body"]) in signatures
+
+
+def test_nothing_is_sent_to_an_endpoint_that_is_disabled_and_all_can_be_recovered(
+    http, settings, database, store, receiver
+):
+    """What happens meanwhile is not forgotten; a test or a repetition is refused until it is enabled."""
+    path = f"/webhooks/{http.post('/webhooks', json={'url': receiver.url('ok', 'off')}).json['id']}"
+    off = http.patch(path, json={"enabled": False}).json
+    assert (off["enabled"], off["disabled_reason"]) == (False, "by_owner")
+    complete(store, upload(http).json["id"])
+    with couriers(settings, database):
+        wait_until(lambda: states(http, path) == ["failed"] * 4)
+        refused = http.post(f"{path}/test")
+        assert (refused.status_code, refused.json["code"]) == (409, "endpoint_disabled")
+        on = http.patch(path, json={"enabled": True}).json
+        assert (on["enabled"], on["disabled_reason"]) == (True, None)
+        assert http.post(f"{path}/recover", json={"since": "2000-01-01T00:00:00Z"}).json == {"recovered": 4}
+        wait_until(lambda: states(http, path) == ["delivered"] * 4)
+    assert len(receiver.at("/ok/off")) == 4
+
+
+def test_an_upload_may_name_an_endpoint_of_its_own(http, settings, database, store, receiver):
+    """It hears of the documents whose upload names it; its secret is in the answer to the first, and never again."""
+    url = receiver.url("ok", "upload")
+    first, second = (upload(http, webhook_url=url, reuse="false").json for _ in range(2))
+    other = upload(http, reuse="false").json
+    assert first["webhook"]["id"] == second["webhook"]["id"]
+    assert "secret" not in second["webhook"]
+    assert "webhook" not in other
+    receiver.tell_secrets({"/ok/upload": first["webhook"]["secret"]})
+    for one in (first, second, other):
+        complete(store, one["id"])
+    with couriers(settings, database):
+        wait_until(lambda: len(receiver.at("/ok/upload")) == 8)
+    got = receiver.at("/ok/upload")
+    assert {json.loads(one["body"])["data"]["id"] for one in got} == {first["id"], second["id"]}
+    assert all(one["verified"] for one in got)
+    shown = http.get(f"/webhooks/{first['webhook']['id']}").json
+    assert (shown["kind"], shown["url"]) == ("upload", url)
+    assert http.post(f"/webhooks/{shown['id']}/rotate", json={}).json["secret"].startswith("whsec_")
+
+
+def test_an_upload_that_gets_an_earlier_result_is_told_of_it(http, settings, database, store, receiver):
+    """Whoever waits for the webhook is not left waiting; and again, if they ask again."""
+    earlier = upload(http).json["id"]
+    complete(store, earlier)
+    store.remember_result(earlier, store.source(earlier))
+    url = receiver.url("ok", "reused")
+    with couriers(settings, database):
+        for times in (1, 2):
+            answer = upload(http, webhook_url=url)
+            assert (answer.status_code, answer.json["id"], answer.json["reused"]) == (200, earlier, True)
+            wait_until(lambda times=times: len(receiver.at("/ok/reused")) == times)
+    assert {json.loads(one["body"])["type"] for one in receiver.at("/ok/reused")} == {"ingestion.completed"}
+
+
+def test_an_upload_whose_webhook_is_refused_leaves_nothing(http, client):
+    """As any other upload that is refused."""
+    answer = upload(http, webhook_url="https://10.0.0.1/")
+    assert (answer.status_code, answer.json["code"]) == (422, "refused_url")
+    assert http.get("/ingestions").json["ingestions"] == []
+    assert http.get("/webhooks").json["webhooks"] == []
+
+
+def test_secrets_are_in_no_log_line(http, receiver, settings, database):
+    """Neither those that are shown nor what may stand in a URL."""
+    with capture_logs() as lines:
+        made = http.post("/webhooks", json={"url": receiver.url("fail", "logged?token=hidden")}).json
+        rotated = http.post(f"/webhooks/{made['id']}/rotate", json={}).json
+        with couriers(settings, database):
+            http.post(f"/webhooks/{made['id']}/test")
+    assert {line["event"] for line in lines} >= {"webhook.created", "webhook.rotated", "webhook.given_up"}
+    for hidden in (made["secret"], rotated["secret"], "hidden"):
+        assert hidden not in str(lines)
