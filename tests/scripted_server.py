@@ -32,10 +32,10 @@ class Exchange:
         """The whole body, by its length or in chunks."""
         if "content-length" in self.headers:
             while len(self.body) < int(self.headers["content-length"]):
-                self.body += self.connection.recv(65536)
+                self.body += received(self.connection)
         elif self.headers.get("transfer-encoding") == "chunked":
             while not self.body.endswith(b"0\r\n\r\n"):
-                self.body += self.connection.recv(65536)
+                self.body += received(self.connection)
         return self.body
 
     def reset(self) -> None:
@@ -45,6 +45,14 @@ class Exchange:
     def stay_silent(self) -> None:
         """Send nothing more, and keep the connection until the server is closed."""
         self.closing.wait(30)
+
+
+def received(connection: socket.socket) -> bytes:
+    """What the client has sent next. Raises `ConnectionError` when it went away."""
+    piece = connection.recv(65536)
+    if not piece:
+        raise ConnectionError("the client went away")
+    return piece
 
 
 Answer = Callable[[Exchange], None]
@@ -91,6 +99,7 @@ class ScriptedServer:
             self.go_down()
         for thread in self._threads:
             thread.join(timeout=5)
+        assert not any(thread.is_alive() for thread in self._threads)
 
     def _listen(self, port: int) -> socket.socket:
         listener = socket.create_server(("127.0.0.1", port))
@@ -125,13 +134,10 @@ class ScriptedServer:
         return script.pop(0) if len(script) > 1 else script[0]
 
     def _read_request(self, connection: socket.socket) -> Exchange:
-        received = b""
-        while b"\r\n\r\n" not in received:
-            piece = connection.recv(4096)
-            if not piece:
-                raise ConnectionError("the client went away")
-            received += piece
-        head, _, body = received.partition(b"\r\n\r\n")
+        came = b""
+        while b"\r\n\r\n" not in came:
+            came += received(connection)
+        head, _, body = came.partition(b"\r\n\r\n")
         first, *lines = head.decode().split("\r\n")
         method, target, _ = first.split(" ")
         pairs = (line.split(": ", 1) for line in lines)

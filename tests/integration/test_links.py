@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from itertools import islice
 
 import pytest
 
@@ -68,7 +69,7 @@ def first_frames(http, path: str) -> str:
     """The answer's status and the beginning of the stream; then the client leaves."""
     answer = http.get(path, buffered=False)
     assert answer.status_code == 200, answer.text
-    begun = b"".join(piece for piece, _ in zip(answer.response, range(2), strict=False))
+    begun = b"".join(islice(answer.response, 2))
     answer.close()
     return begun.decode()
 
