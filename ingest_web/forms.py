@@ -6,17 +6,15 @@ decoder adds a stray carriage return to a file whose last boundary is cut at the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from typing import IO
+from urllib.parse import parse_qsl
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
-from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
-from werkzeug.formparser import FormDataParser
 
-from shared.errors import FileMissing, MalformedUpload, TooManyFiles, UploadInterrupted
+from shared.errors import FileMissing, MalformedUpload, RequestError, TooManyFiles, UploadInterrupted
 
 PIECE_BYTES = 64 * 1024
 
@@ -84,7 +82,7 @@ def read(body: IO[bytes], boundary: str) -> Iterator[Part]:
     form.end()
 
 
-def small(body: IO[bytes], content_type: str | None) -> MultiDict[str, str]:
+def small(body: IO[bytes], content_type: str | None) -> Mapping[str, str]:
     """The fields of a form without a file, url-encoded or multipart; none for a body of another type.
 
     Raises `MalformedUpload`, and `RequestEntityTooLarge` for more than `MOST_FORM_BYTES`.
@@ -93,12 +91,22 @@ def small(body: IO[bytes], content_type: str | None) -> MultiDict[str, str]:
     data = body.read(MOST_FORM_BYTES + 1)
     if len(data) > MOST_FORM_BYTES:
         raise RequestEntityTooLarge(f"The form is longer than {MOST_FORM_BYTES} bytes.")
-    media_type, parameters = parse_options_header(content_type or "")
-    parser = FormDataParser(max_form_parts=MOST_PARTS, silent=False)
+    media_type, _ = parse_options_header(content_type or "")
     try:
-        return parser.parse(BytesIO(data), media_type, len(data), parameters)[1]
-    except ValueError as error:
+        if media_type == "multipart/form-data" and data:
+            return _fields(data, boundary_of(content_type))
+        if media_type == "application/x-www-form-urlencoded":
+            return dict(parse_qsl(data.decode(), keep_blank_values=True, max_num_fields=MOST_PARTS))
+    except (ValueError, RequestError) as error:  # a `MultipartError` is a `ValueError`
         raise MalformedUpload("The body is not the form that its Content-Type announces.") from error
+    return {}
+
+
+def _fields(data: bytes, boundary: str) -> dict[str, str]:
+    form, parser = _Form(), _parser(boundary)
+    events = [*parser.parse(data), *parser.parse(b"")]
+    parts = [part for event in events for part in form.take(event)]
+    return {part.name: part.value for part in parts if isinstance(part, Option)}
 
 
 def _parser(boundary: str) -> PushMultipartParser:

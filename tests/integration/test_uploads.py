@@ -219,9 +219,18 @@ def test_a_form_that_is_too_long_or_broken_is_refused(http):
     for environ in ({}, {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}):  # announced, and sent in pieces
         answer = http.post(path, data={"password": "x" * 100_000}, environ_overrides=environ)
         assert (answer.status_code, answer.json["code"]) == (413, "request_entity_too_large")
-    for broken in (b"--x\r\nContent-Disposition: form-data; name=password\r\n\r\nsecret", b"no boundary"):
+    part = b"--x\r\nContent-Disposition: form-data; name=password\r\n\r\nsecret"
+    for broken in (
+        part,
+        b"no boundary",
+        b"--x\r\nsecret--x--\r\n",
+        part + b"--x--\r\n",
+        b"--x\r\n\r\nsecret\r\n--x--\r\n",
+    ):
         answer = http.post(path, data=broken, content_type="multipart/form-data; boundary=x")
         assert (answer.status_code, answer.json["code"]) == (400, "malformed_upload")
+    whole = http.post(path, data={"password": "x"}, content_type="multipart/form-data")
+    assert whole.status_code == 202
 
 
 def test_an_upload_that_never_comes_to_its_file_ends(make_app):
