@@ -17,7 +17,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from shared.addresses import MOST_URL_CHARACTERS
-from shared.deliveries import DeliveryState
+from shared.deliveries import DeliveryState, Fault
 from shared.documents import Rows
 from shared.errors import DocumentError, IngestError
 from shared.jobs import Status
@@ -164,7 +164,7 @@ class AttemptShown(TypedDict):
     request_headers: dict[str, str]
     status: int | None
     answer: str | None
-    error: str | None
+    error: Fault | None
 
 
 class DeliveryShown(TypedDict):
@@ -174,7 +174,7 @@ class DeliveryShown(TypedDict):
     message_id: str
     type: str
     state: DeliveryState
-    error: str | None
+    error: Fault | None
     body: str
     created_at: str
     finished_at: str | None

@@ -9,12 +9,14 @@ from dataclasses import asdict
 import structlog
 from flask import Blueprint, Response, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ingest_web import services, turns
 from ingest_web.services import Services
+from shared.deliveries import Deliveries
 from shared.errors import StoreUnavailable
+from shared.outbox import OUTCOMES
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -49,6 +51,7 @@ def metrics() -> Response:
     current = services.current()
     work = CollectorRegistry()
     work.register(_Work(current))
+    work.register(_Webhooks(current))
     shown = turns.aside(_of_process) + generate_latest(work) + generate_latest(current.instruments.registry)
     return Response(shown, content_type=CONTENT_TYPE_LATEST)
 
@@ -81,3 +84,28 @@ class _Work(Collector):
         yield GaugeMetricFamily("ingest_redis_up", "Whether Redis answers", float(bool(values)))
         for name, value in values.items():
             yield GaugeMetricFamily(*MEANINGS[name], value)
+
+
+class _Webhooks(Collector):
+    """What is to be told, from the record and from the database, those of which that answer."""
+
+    def __init__(self, current: Services) -> None:
+        self._current = current
+
+    def collect(self) -> Iterable[Metric]:
+        """The gauges, and the attempts so far."""
+        try:
+            figures = self._current.outbox.figures()
+            yield GaugeMetricFamily("ingest_outboxes", "Documents of which webhooks have still to hear", figures.filled)
+            yield GaugeMetricFamily(
+                "ingest_oldest_outbox_seconds", "How long the first has waited", figures.oldest_seconds
+            )
+            attempts = CounterMetricFamily("ingest_webhook_attempts", "Attempts at deliveries", labels=["outcome"])
+            for outcome in sorted({*OUTCOMES, *figures.attempts}):
+                attempts.add_metric([outcome], figures.attempts.get(outcome, 0))
+            yield attempts
+            due, oldest_seconds = Deliveries(self._current.webhooks).due()
+            yield GaugeMetricFamily("ingest_webhooks_due", "Documents and endpoints with a delivery that is due", due)
+            yield GaugeMetricFamily("ingest_oldest_due_seconds", "How long the first has been due", oldest_seconds)
+        except StoreUnavailable as error:
+            log.warning("metrics.without_webhooks", reason=error.detail)

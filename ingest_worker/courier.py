@@ -34,7 +34,7 @@ from shared import addresses, connections, logs
 from shared.config import Settings
 from shared.deliveries import Deliveries, DeliveryState
 from shared.errors import SettingsError, StoreUnavailable
-from shared.outbox import Outbox
+from shared.outbox import OUTCOMES, Outbox
 from shared.sealing import Seal
 from shared.webhook_tables import WebhookDatabase
 
@@ -49,8 +49,14 @@ LEASE_MARGIN_SECONDS = 5.0
 #: At shutdown, attempts that take longer are broken off and handed back.
 GRACE_SECONDS = 5.0
 
+#: A Redis that was away is asked again after so long.
+AWAY_SECONDS = 2.0
+
 #: What is old is looked for so often.
 PURGE_SECONDS = 60.0
+
+#: What came of an attempt, for the figures, by what follows from it.
+_OUTCOME_OF = dict(zip((DeliveryState.DELIVERED, DeliveryState.PENDING, DeliveryState.FAILED), OUTCOMES, strict=True))
 
 #: A courier that is well says so at least this often, by the time of a file.
 ALIVE_SECONDS = 30.0
@@ -73,6 +79,7 @@ class Courier:
         self._sending: dict[asyncio.Task[Outcome | None], Claim] = {}
         self._ended: list[Outcome] = []
         self._purge_at = 0.0
+        self._redis_from = 0.0
 
     async def run(self) -> None:
         """Deliver until `stop`."""
@@ -117,9 +124,11 @@ class Courier:
 
     def _take(self, ended: list[Outcome], in_hand: Counter[str]) -> Claims:
         if ended:
-            self._report(self._lanes.settle(ended))
+            settled = self._lanes.settle(ended)
             ended.clear()
-        self._collect()
+            self._report(settled)
+            self._count(settled)
+        self._with_redis(self._collect)
         self._purge()
         _say_alive()
         room = self._settings.webhook_concurrency - in_hand.total()
@@ -127,11 +136,18 @@ class Courier:
         return self._lanes.claim(room, in_hand, lease_seconds, self._settings.webhook_endpoint_concurrency)
 
     def _collect(self) -> None:
+        while self._collector.collect():
+            pass
+
+    def _with_redis(self, do: Callable[[], None]) -> None:
+        """Do it unless Redis was away a moment ago: deliveries that are entered already don't wait for it."""
+        if time.monotonic() < self._redis_from:
+            return
         try:
-            while self._collector.collect():
-                pass
-        except StoreUnavailable as error:  # deliveries that are entered already don't need Redis
+            do()
+        except StoreUnavailable as error:
             log.warning("outbox.out_of_reach", reason=error.detail)
+            self._redis_from = time.monotonic() + AWAY_SECONDS
 
     def _purge(self) -> None:
         if time.monotonic() < self._purge_at:
@@ -139,6 +155,10 @@ class Courier:
         while self._deliveries.purge(time.time() - self._settings.webhook_retention_seconds):
             pass
         self._purge_at = time.monotonic() + PURGE_SECONDS
+
+    def _count(self, settled: list[Outcome]) -> None:
+        """For the figures, and no more: without Redis they lack something."""
+        self._with_redis(lambda: self._outbox.count(Counter(_OUTCOME_OF[outcome.verdict.state] for outcome in settled)))
 
     def _report(self, settled: list[Outcome]) -> None:
         for outcome in settled:

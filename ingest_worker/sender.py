@@ -17,7 +17,7 @@ import structlog
 from ingest_worker.egress import CONNECT_SECONDS, AddressRefused, Unresolved
 from ingest_worker.lanes import Claim
 from shared import signing
-from shared.deliveries import Attempt
+from shared.deliveries import Attempt, Fault
 from shared.errors import SettingsError
 from shared.sealing import Seal
 
@@ -63,7 +63,7 @@ class Sender:
         """Make an attempt. Whatever goes wrong is in what it gives."""
         at, began = self._clock(), time.monotonic()
 
-        def sent(headers: dict[str, str], error: str | None, answer: _Answer | None = None) -> Sent:
+        def sent(headers: dict[str, str], error: Fault | None, answer: _Answer | None = None) -> Sent:
             duration_ms = round((time.monotonic() - began) * 1000)
             shown = {name: value for name, value in headers.items() if name != SIGNATURE}
             status, text, retry_after = (answer.status, answer.text, answer.retry_after) if answer else (None,) * 3
@@ -73,12 +73,12 @@ class Sender:
             keys = signing.opened(claim.endpoint.secrets, self._seal, at)
         except SettingsError as failure:
             log.warning("webhook.secret_unreadable", endpoint=claim.endpoint.id, reason=failure.detail)
-            return sent({}, "secret_unreadable")
+            return sent({}, Fault.SEALED_OTHERWISE)
         headers = _headers(claim, at, keys)
         try:
             answer = await self._post(claim, headers)
         except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, AddressRefused, Unresolved) as failure:
-            return sent(headers, _code_of(failure))
+            return sent(headers, _fault_of(failure))
         return sent(headers, _error_of(answer.status), answer)
 
     async def _post(self, claim: Claim, headers: dict[str, str]) -> _Answer:
@@ -125,21 +125,21 @@ def _headers(claim: Claim, at: float, keys: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _error_of(status: int) -> str | None:
+def _error_of(status: int) -> Fault | None:
     if httpx.codes.is_success(status):
         return None
-    return "redirected" if httpx.codes.is_redirect(status) else "refused"
+    return Fault.REDIRECTED if httpx.codes.is_redirect(status) else Fault.REFUSED
 
 
-def _code_of(failure: Exception) -> str:
+def _fault_of(failure: Exception) -> Fault:
     match failure:
         case AddressRefused():
-            return "address_refused"
+            return Fault.ADDRESS_REFUSED
         case Unresolved():
-            return "unresolved"
+            return Fault.UNRESOLVED
         case TimeoutError() | httpx.TimeoutException():
-            return "timed_out"
+            return Fault.TIMED_OUT
         case httpx.ConnectError():
-            return "unreachable"
+            return Fault.UNREACHABLE
         case _:
-            return "broken_answer"
+            return Fault.BROKEN_ANSWER

@@ -31,9 +31,6 @@ from shared.webhook_tables import (
 )
 from shared.webhooks import Kind, Message, wants
 
-#: Why a delivery failed that was never tried, or no more.
-DISABLED = "endpoint_disabled"
-
 #: So many deliveries are sent again together.
 MOST_RECOVERED = 10_000
 
@@ -50,6 +47,27 @@ class DeliveryState(StrEnum):
     FAILED = "failed"
 
 
+class Fault(StrEnum):
+    """Why an attempt failed, or that none was made."""
+
+    #: The answer is not 2xx.
+    REFUSED = "refused"
+    #: It leads somewhere else, where we don't go.
+    REDIRECTED = "redirected"
+    TIMED_OUT = "timed_out"
+    #: No connection, or no TLS with the right name.
+    UNREACHABLE = "unreachable"
+    #: The name has no address.
+    UNRESOLVED = "unresolved"
+    ADDRESS_REFUSED = "address_refused"
+    #: What came back is no HTTP.
+    BROKEN_ANSWER = "broken_answer"
+    #: The endpoint's secret was sealed with another key than the courier has.
+    SEALED_OTHERWISE = "sealed_otherwise"
+    #: Nothing was sent.
+    ENDPOINT_DISABLED = "endpoint_disabled"
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """What was sent and what came back. ``headers`` are without the signature, ``answer`` is its first bytes."""
@@ -59,7 +77,7 @@ class Attempt:
     headers: Mapping[str, str]
     status: int | None = None
     answer: str | None = None
-    error: str | None = None
+    error: Fault | None = None
     number: int = 0
 
 
@@ -73,7 +91,7 @@ class Delivery:
     type: str
     body: str
     state: DeliveryState
-    error: str | None
+    error: Fault | None
     created_at: float
     finished_at: float | None
     due_at: float | None
@@ -176,30 +194,31 @@ def enter(transaction: Connection, messages: Sequence[Message], now: float) -> i
     pairs = _pairs(transaction, messages)
     ids = sorted(str(ULID()).lower() for _ in pairs)  # within a millisecond they are in no order by themselves
     for (message, endpoint), ulid in zip(pairs, ids, strict=True):
-        pending = endpoint.is_enabled
         wanted.append(message)
-        rows.append(
-            {
-                "id": f"dl_{ulid}",
-                "endpoint_id": endpoint.id,
-                "message_id": message.message_id,
-                "lane": message.lane,
-                "seq": message.seq,
-                "state": DeliveryState.PENDING if pending else DeliveryState.FAILED,
-                "tries": 0,
-                "attempts": 0,
-                "error": None if pending else DISABLED,
-                "created_at": now,
-                "finished_at": None if pending else now,
-            }
-        )
-        if pending:
+        rows.append({"id": f"dl_{ulid}", **_delivery_row(message, endpoint, now)})
+        if endpoint.is_enabled:
             lanes[endpoint.id, message.lane] = {"endpoint_id": endpoint.id, "lane": message.lane, "due_at": now}
     insert_new(transaction, MESSAGES, [_message_row(message, now) for message in wanted])
     insert_new(transaction, DELIVERIES, rows)
     # After the deliveries: whoever holds one of these lanes sees them when it settles, or has gone by then.
     insert_or_wait(transaction, LANES, [lanes[key] for key in sorted(lanes)])
     return len(rows)
+
+
+def _delivery_row(message: Message, endpoint: Any, now: float) -> dict[str, Any]:
+    pending = endpoint.is_enabled
+    return {
+        "endpoint_id": endpoint.id,
+        "message_id": message.message_id,
+        "lane": message.lane,
+        "seq": message.seq,
+        "state": DeliveryState.PENDING if pending else DeliveryState.FAILED,
+        "tries": 0,
+        "attempts": 0,
+        "error": None if pending else Fault.ENDPOINT_DISABLED,
+        "created_at": now,
+        "finished_at": None if pending else now,
+    }
 
 
 def _message_row(message: Message, now: float) -> dict[str, Any]:
@@ -235,7 +254,7 @@ def disable(transaction: Connection, endpoint_id: str, reason: str, now: float) 
     transaction.execute(update(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id).values(disabled))
     transaction.execute(delete(LANES).where(LANES.c.endpoint_id == endpoint_id))
     pending = (DELIVERIES.c.endpoint_id == endpoint_id) & (DELIVERIES.c.state == DeliveryState.PENDING)
-    failed = {"state": DeliveryState.FAILED, "error": DISABLED, "finished_at": now}
+    failed = {"state": DeliveryState.FAILED, "error": Fault.ENDPOINT_DISABLED, "finished_at": now}
     transaction.execute(update(DELIVERIES).where(pending).values(failed))
 
 
@@ -263,7 +282,8 @@ def _with_attempts(connection: Connection, rows: Sequence[Row[Any]]) -> list[Del
     attempts: dict[str, list[Attempt]] = defaultdict(list)
     for row in connection.execute(query):
         values = row._asdict()
-        attempts[values.pop("delivery_id")].append(Attempt(**{**values, "headers": json.loads(values["headers"])}))
+        values |= {"headers": json.loads(values["headers"]), "error": _fault(values["error"])}
+        attempts[values.pop("delivery_id")].append(Attempt(**values))
     return [_delivery(row, attempts[row.id]) for row in rows]
 
 
@@ -275,9 +295,13 @@ def _delivery(row: Row[Any], attempts: Sequence[Attempt]) -> Delivery:
         type=row.type,
         body=row.body,
         state=DeliveryState(row.state),
-        error=row.error,
+        error=_fault(row.error),
         created_at=row.created_at,
         finished_at=row.finished_at,
         due_at=row.due_at if row.state == DeliveryState.PENDING else None,
         attempts=tuple(attempts),
     )
+
+
+def _fault(code: str | None) -> Fault | None:
+    return None if code is None else Fault(code)

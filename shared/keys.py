@@ -28,6 +28,9 @@ COURIER = f"{PREFIX}courier"
 #: Whoever holds this string takes over what is in the outboxes.
 COLLECTING = f"{PREFIX}collecting"
 
+#: Hash: how many attempts at deliveries there were, by what came of them.
+ATTEMPTS = f"{PREFIX}attempts"
+
 #: Counter: bytes of documents that have been parsed, from which the rate follows.
 SERVED = f"{PREFIX}served"
 

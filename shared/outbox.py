@@ -8,7 +8,7 @@ work: a name too many is struck off, one that is missing is entered when the doc
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,12 +24,25 @@ KEPT_MS = 14 * 24 * 3600 * 1000
 LOCK_MS = 2000
 
 
+#: What may come of an attempt at a delivery.
+OUTCOMES = ("delivered", "to_be_retried", "given_up")
+
+
 @dataclass(frozen=True, slots=True)
 class Filled:
     """A document in whose outbox something is, perhaps, and when that was noted last, in ms."""
 
     document_id: str
     noted_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How many documents' outboxes wait to be taken over, for how long the first has, and attempts by their outcome."""
+
+    filled: int
+    oldest_seconds: float
+    attempts: Mapping[str, int]
 
 
 def lead_to(client: redis.Redis, document_id: str) -> None:
@@ -89,6 +102,23 @@ class Outbox:
                 pipe.execute()
             for one, _ in taken:
                 self._strike(keys=[keys.OUTBOX], args=[one.document_id, repr(one.noted_ms)])
+
+    def count(self, outcomes: Mapping[str, int]) -> None:
+        """Add so many attempts at deliveries, by what came of them."""
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            for outcome, number in outcomes.items():
+                pipe.hincrby(keys.ATTEMPTS, outcome, number)
+            pipe.execute()
+
+    def figures(self) -> Figures:
+        """How things are."""
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(keys.OUTBOX)
+            pipe.zrange(keys.OUTBOX, 0, 0, withscores=True)
+            pipe.hgetall(keys.ATTEMPTS)
+            filled, oldest, attempts = pipe.execute()
+        age_seconds = max(0.0, round(time.time() - oldest[0][1] / 1000, 1)) if oldest else 0.0
+        return Figures(filled, age_seconds, {name.decode(): int(count) for name, count in attempts.items()})
 
     def wake(self) -> None:
         """Have every courier look at what is due."""

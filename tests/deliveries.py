@@ -32,7 +32,7 @@ from shared.deliveries import DeliveryState
 from shared.protocol import State
 from shared.store import Store
 from shared.webhook_tables import ATTEMPTS, DELIVERIES, WebhookDatabase
-from shared.webhooks import id_of
+from shared.webhooks import EventType, id_of
 from tests.receiver import Receiver
 from tests.stack import Process, Stack
 
@@ -44,8 +44,9 @@ SETTINGS = {
     "INGEST_ENGINE": "pdfium",
     "INGEST_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
     "INGEST_WEBHOOK_RETRY_SECONDS": "0.2,0.5",
-    # So that what a killed courier had in hand comes back within seconds.
-    "INGEST_WEBHOOK_SECONDS": "2",
+    # So that what those who are killed had in hand comes back within seconds.
+    "INGEST_WEBHOOK_SECONDS": "1",
+    "INGEST_LEASE_SECONDS": "3",
 }
 
 LOOK_SECONDS = 0.25
@@ -198,8 +199,16 @@ def _check(received: list[dict[str, Any]], expected: dict[str, list[str]], repor
         report.requests[name] = len(came)
         report.repeated[name] = len(came) - len({one["headers"]["webhook-id"] for one in came})
         report.wrong += [f"{name}: {fault}" for fault in _faults(came, expected)]
+        report.wrong += [
+            f"{name}: no counts in {one['body']}" for one in came if not _has_counts(json.loads(one["body"]))
+        ]
         first = {one["headers"]["webhook-id"]: one for one in reversed(came)}
         report.delays[name] = [one["at"] - _moment(json.loads(one["body"])["timestamp"]) for one in first.values()]
+
+
+def _has_counts(body: dict[str, Any]) -> bool:
+    """Whether a document that is completed is told of with its sections and chunks."""
+    return body["type"] != EventType.COMPLETED or body["data"]["counts"].keys() == {"sections", "chunks"}
 
 
 def _faults(came: list[dict[str, Any]], expected: dict[str, list[str]]) -> Iterator[str]:

@@ -209,6 +209,19 @@ def test_the_sweeper_leads_to_an_outbox_that_nobody_was_led_to(settings, store, 
     assert client.zrange(keys.OUTBOX, 0, -1) == [b"d1"]
 
 
+def test_attempts_are_counted_by_what_came_of_them(settings, database, store, add, client):
+    """For operators; the outboxes and what is due, too."""
+    add("fail", "counted", ("ingestion.started",))
+    add("ok", "counted", ("ingestion.started", "ingestion.completed"))
+    ingest(store, "d1")
+    outbox = Outbox(client)
+    assert (outbox.figures().filled, outbox.figures().attempts) == (1, {})
+    expected = {"delivered": 2, "to_be_retried": 3, "given_up": 1}
+    with couriers(settings, database):
+        wait_until(lambda: outbox.figures().attempts == expected, what=str(outbox.figures().attempts))
+    assert (outbox.figures().filled, outbox.figures().oldest_seconds, Deliveries(database).due()) == (0, 0.0, (0, 0.0))
+
+
 def test_retries_end_and_the_next_is_sent_then(settings, database, store, receiver, add, deliveries):
     """Four attempts by this schedule; each is listed with what was sent, what came back and how long it took."""
     endpoint = add("fail", "always", ("ingestion.started", "ingestion.completed"))
@@ -313,7 +326,7 @@ def test_a_courier_with_another_key_sends_nothing_unsigned(settings, database, s
     with couriers(settings.model_copy(update={"secret_key": SecretStr("another")}), database):
         wait_until(lambda: [one for one in deliveries.of_endpoint(endpoint.id, 1) if one.attempts])
     (delivery,) = deliveries.of_endpoint(endpoint.id, 1)
-    assert (delivery.attempts[0].error, delivery.attempts[0].headers) == ("secret_unreadable", {})
+    assert (delivery.attempts[0].error, delivery.attempts[0].headers) == ("sealed_otherwise", {})
 
 
 def test_while_redis_is_away_what_is_entered_already_is_delivered(settings, database, store, receiver, add, client):

@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, select
 
 from ingest_worker.lanes import Claim, Lanes, Outcome, Verdict
 from shared.database import make_engine
-from shared.deliveries import DISABLED, Attempt, Deliveries, DeliveryState
+from shared.deliveries import Attempt, Deliveries, DeliveryState, Fault
 from shared.endpoints import Endpoint, Endpoints, upload_endpoint_id
 from shared.errors import UnknownDelivery, UnknownEndpoint
 from shared.webhook_tables import ATTEMPTS, DELIVERIES, LANES, MESSAGES, TABLES, WebhookDatabase
@@ -290,8 +290,8 @@ def test_a_failing_endpoint_is_disabled_and_the_others_hear_of_it(deliveries, la
     deliveries.enter([message("e", 1)])
     found = deliveries.of_endpoint(gone.id, 10)
     assert [(one.message_id, one.state, one.error) for one in found] == [
-        ("msg_e_1_x", DeliveryState.FAILED, DISABLED),
-        ("msg_d_2_x", DeliveryState.FAILED, DISABLED),
+        ("msg_e_1_x", DeliveryState.FAILED, Fault.ENDPOINT_DISABLED),
+        ("msg_d_2_x", DeliveryState.FAILED, Fault.ENDPOINT_DISABLED),
         ("msg_d_1_x", DeliveryState.FAILED, "refused"),
     ]
     assert [one.type for one in deliveries.of_endpoint(other.id, 10)].count("endpoint.disabled") == 1

@@ -152,6 +152,7 @@ def test_the_document_lists_every_field_state_key_and_answer():
         keys.OUTBOX,
         keys.COURIER,
         keys.COLLECTING,
+        keys.ATTEMPTS,
     )
     for name in (*keys.of_document("<id>"), *common):
         assert f"`{name}`" in PROTOCOL

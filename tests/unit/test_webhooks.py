@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.deliveries import Fault
 from shared.jobs import FINAL, Status
 from shared.webhooks import CHOICE, TYPE_OF, EventType, of_disabling, of_entry, of_state, of_test, wants
-from tests.unit.test_protocol import EXAMPLE
+from tests.unit.test_protocol import EXAMPLE, PROTOCOL
 
 ENTRY = {
     "id": "01jd",
@@ -56,6 +58,17 @@ def test_every_status_but_that_of_waiting_is_told(status):
     assert body["type"] == message.type == TYPE_OF[status]
     assert ("chunks" in body["data"]["links"]) == (status is Status.COMPLETED)
     assert [kind for kind in FINAL if TYPE_OF[kind] == message.type] == [status] * (status in FINAL)
+
+
+def test_the_document_lists_every_type_and_every_fault():
+    """PROTOCOL.md and the code say the same."""
+    section = PROTOCOL.split("## Webhooks")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `([a-z_.]+)` \|", section, re.MULTILINE) == [
+        *(kind for kind in EventType if not kind.startswith("endpoint")),
+        *(kind for kind in EventType if kind.startswith("endpoint")),
+    ]
+    for fault in Fault:
+        assert f"`{fault}`" in section
 
 
 def test_why_a_document_failed_is_told():
