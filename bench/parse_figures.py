@@ -56,7 +56,8 @@ def verdicts(figures: Figures) -> Iterator[Verdict]:
         yield _times(figures, Engine.AUTO, 1, TABLES_TIMES)
     beyond = median(figures.beyond_reading)
     goal = f"cost beyond reading under {MOST_BEYOND_READING:.0%}"
-    yield Verdict(goal, f"{beyond:+.1%}", beyond < MOST_BEYOND_READING)
+    spread = f"{min(figures.beyond_reading):+.1%} to {max(figures.beyond_reading):+.1%}"
+    yield Verdict(goal, f"{beyond:+.1%} ({spread})", beyond < MOST_BEYOND_READING)
     if quality.is_prose:
         yield from _words("the loop's as it comes", quality.alike)
         yield from _words("the loop's with x_tolerance=1.5", quality.alike_with_narrow_spaces)
