@@ -175,7 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
         sent = 0
         while sent < FLOOD_BYTES:
             sent += self.wfile.write(b"flood " * 10_000)
-            (self.folder / "flooded").write_text(str(sent))
+            (self.folder / "flooded.new").write_text(str(sent))
+            (self.folder / "flooded.new").replace(self.folder / "flooded")
 
     def _answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
