@@ -70,7 +70,7 @@ def owned(document_id: str) -> str:
 def permit(guard: Guard, environ: Mapping[str, Any], wanted: Sequence[str]) -> Permit:
     """What the request for a stream is allowed to see: the documents ``wanted``, all of them, by its key or its tokens.
 
-    ``?token=`` decides alone where there is one; without ``wanted`` the tokens say which documents. Raises
+    ``?token=`` decides alone where there is one, and adds the documents that the tokens are for. Raises
     `Unauthorized`, `Forbidden`, `InvalidOption` for none or too many, `UnknownIngestion`, `StoreUnavailable`.
     """
     tokens = parse_qs(environ.get("QUERY_STRING", "")).get("token")
@@ -89,8 +89,8 @@ def _permit_by_tokens(guard: Guard, texts: Sequence[str], wanted: Sequence[str])
     # No look at Redis: a token is written for a document of the tenant of its key, and none ever changes its tenant.
     held = [guard.holder(text) for text in dict.fromkeys(texts)]
     opened = {token.document_id: token for token, _ in held}
-    document_ids = ids.checked_all(wanted or list(opened))
-    if not opened.keys() >= set(document_ids):
+    document_ids = ids.checked_all([*wanted, *opened])
+    if not guard.is_open and not opened.keys() >= set(document_ids):
         raise Unauthorized("The token is not for this document.")
     callers = [caller for _, caller in held]
     expires_at = min(token.expires_at for token, _ in held)

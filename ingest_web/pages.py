@@ -27,7 +27,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
 @blueprint.get("/")
 def index() -> Response:
     """Drop files, watch them."""
-    page = render_template("index.html", max_upload_bytes=services.current().settings.max_upload_bytes)
+    settings = services.current().settings
+    page = render_template("index.html", max_upload_bytes=settings.max_upload_bytes, auth=settings.auth)
     response = make_response(page)
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     return response

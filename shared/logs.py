@@ -8,6 +8,7 @@ import sys
 import structlog
 
 from shared.config import Settings
+from shared.redaction import redacted
 
 #: Local variables may hold what must not be logged.
 _TRACEBACKS_AS_VALUES = structlog.processors.ExceptionRenderer(
@@ -31,7 +32,7 @@ def configure(settings: Settings) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Redacting(
             foreign_pre_chain=shared_chain,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(settings)],
         )
@@ -41,6 +42,13 @@ def configure(settings: Settings) -> None:
     root.setLevel(settings.log_level.upper())
     for chatty in ("pdfminer", "fsspec", "kombu", "amqp", "httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class _Redacting(structlog.stdlib.ProcessorFormatter):
+    """Masks secrets in the finished line, whoever wrote it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
 
 
 def _rendering(settings: Settings) -> list[structlog.typing.Processor]:

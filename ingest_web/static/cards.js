@@ -6,6 +6,7 @@
 
 import { displayName, nameParts, size, stageWord } from "./ingest-words.js";
 import { isFinal } from "./ingest-state.js";
+import * as session from "./session.js";
 import * as uploads from "./uploads.js";
 
 /**
@@ -39,8 +40,8 @@ export function fileCard(server, file, queue, refusal) {
     part.progress.hidden = false;
     part.note.textContent = "Waiting to upload";
     try {
-      const id = await queue.run(() => uploads.upload(server, file, showSent, stop.signal), stop.signal);
-      becomeDocument(card, server, id);
+      const { id, streamUrl } = await queue.run(() => uploads.upload(server, file, showSent, stop.signal), stop.signal);
+      becomeDocument(card, server, id, streamUrl);
       tell(card, "card-accepted", id);
     } catch (problem) {
       if (!stop.signal.aborted) showProblem(problem);
@@ -85,11 +86,12 @@ export function documentCard(server, id) {
   return card;
 }
 
-function becomeDocument(card, server, id) {
+function becomeDocument(card, server, id, streamUrl = "") {
   const made = fromTemplate("document-card");
   const part = parts(made);
   const progress = made.querySelector("ingest-progress");
   progress.setAttribute("server", server.pathname);
+  if (streamUrl) progress.setAttribute("stream-url", streamUrl);
   progress.setAttribute("document-id", id);
   part.result.href = part.download.href = new URL(`ingestions/${encodeURIComponent(id)}/chunks`, server);
   progress.addEventListener("ingest-state", ({ detail: state }) => {
@@ -97,6 +99,7 @@ function becomeDocument(card, server, id) {
     card.dataset.phase = isFinal(state) ? "final" : "running";
     tell(card, "card-changed");
   });
+  if (session.hasKey()) fetchWithKey(part, server, id);
   progress.addEventListener("ingest-unknown", () => leave(card));
   part.cancel.addEventListener("click", () => ask(part, () => uploads.cancel(server, id)));
   part.retry.addEventListener("click", () => ask(part, () => uploads.retry(server, id), () => progress.refresh()));
@@ -111,6 +114,19 @@ function becomeDocument(card, server, id) {
   card.dataset.phase = "running";
   card.dataset.id = id;
   card.replaceChildren(...made.childNodes);
+}
+
+/** A link can't show a key: what it leads to is fetched, and saved. */
+function fetchWithKey(part, server, id) {
+  part.result.hidden = true;
+  part.download.addEventListener("click", async (event) => {
+    if (part.download.protocol === "blob:") return;
+    event.preventDefault();
+    await ask(part, async () => {
+      part.download.href = URL.createObjectURL(await uploads.chunks(server, id));
+      part.download.click();
+    });
+  });
 }
 
 function showActions(part, state) {

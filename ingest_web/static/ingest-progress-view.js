@@ -100,6 +100,14 @@ export class View {
     this.#draw("stopped");
   }
 
+  /** Shows that the server does not show the document any more. */
+  showRefused() {
+    if (!this.#state) this.#name(displayName(""));
+    this.#tell("Not shown", "The link to this document has ended.");
+    this.#parts.eta.textContent = "";
+    this.#draw("stopped");
+  }
+
   /** @param {boolean} lost */
   showConnection(lost) {
     this.#parts.reconnecting.hidden = !lost;

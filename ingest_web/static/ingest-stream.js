@@ -3,11 +3,14 @@
  * to know. Owns: which documents are on the stream, when it is opened again, and how the connection is. Knows nothing of
  * tabs, of who watches, or of how a state is shown.
  *
- * Each wanted document is a topic, and a topic is in one of four phases:
+ * Each wanted document is a topic, and a topic is in one of five phases:
  *
- *     unchecked ──GET /status/{id}──▶ live ──final event──▶ final
- *         ▲   └────404────▶ unknown     │
- *         └──── the stream gave up ─────┘
+ *     unchecked ───── a glance ─────▶ live ──final event──▶ final
+ *       ▲ ▲ ├────404────▶ unknown       │
+ *       │ │ └────401────▶ refused       │
+ *       │ │                  │          │
+ *       │ └─ another token ──┘          │
+ *       └────── the stream gave up ─────┘
  *
  * The check comes first because one unknown id would fail the stream of all: an `EventSource` sees no status code, and
  * gives up for good on any answer but 200. Live topics are on the stream. It needs no history: each stream opens with
@@ -15,6 +18,7 @@
  */
 
 import { Alarm } from "./ingest-alarm.js";
+import { glance, streamPath } from "./ingest-glance.js";
 import { isFinal, isNewer } from "./ingest-state.js";
 import { sameIds, spread } from "./ingest-union.js";
 
@@ -32,6 +36,7 @@ import { sameIds, spread } from "./ingest-union.js";
  * @typedef {object} Listener
  * @property {(state: State) => void} onState in order for each document; the same one may come again
  * @property {(id: string) => void} onUnknown the server has no such document (any more)
+ * @property {(refusal: {id: string, token: string}) => void} onRefused the server does not show it for this token
  * @property {(connection: Connection) => void} onConnection at each change
  */
 
@@ -41,9 +46,10 @@ const SETTLE_MS = 60;
 const REPLACE_MS = 1_000;
 /** What the server puts on one stream. */
 const IDS_PER_STREAM = 500;
+/** Tokens are longer than ids, and must fit into one address, too. */
+const TOKENS_PER_STREAM = 150;
 /** Streams per server, for those who watch more. Leaves connections free for other requests. */
 const STREAMS = 3;
-const CHECK_TIMEOUT_MS = 15_000;
 const BACKOFF_FIRST_MS = 1_000;
 const BACKOFF_LONGEST_MS = 30_000;
 /** A stream that took this long to open is lost. */
@@ -58,10 +64,18 @@ const FRESH_MS = 5_000;
 class Topic {
   /** @type {State|null} */
   state = null;
+  /** What opens it; "" when it is open to everybody. */
+  token = "";
 
-  /** @param {"unchecked"|"live"|"final"|"unknown"} phase */
+  /** @param {"unchecked"|"live"|"final"|"unknown"|"refused"} phase */
   constructor(phase) {
     this.phase = phase;
+  }
+
+  /** @param {string} token */
+  arm(token) {
+    if (token !== this.token && this.phase === "refused") this.phase = "unchecked";
+    this.token = token;
   }
 }
 
@@ -126,12 +140,13 @@ export class ServerStream {
    *
    * @param {Wants} wants
    */
-  want({ unchecked, live }) {
+  want({ unchecked, live, tokens }) {
     const wanted = new Set([...unchecked, ...live]);
     for (const id of this.#topics.keys()) if (!wanted.has(id)) this.#topics.delete(id);
     for (const [phase, ids] of Object.entries({ unchecked, live })) {
       for (const id of ids) if (!this.#topics.has(id)) this.#topics.set(id, new Topic(phase));
     }
+    for (const [id, topic] of this.#topics) topic.arm(tokens.get(id) ?? "");
     this.#alarm.within(SETTLE_MS);
   }
 
@@ -150,13 +165,14 @@ export class ServerStream {
    * What is known of some documents, for somebody who watches them from now on.
    *
    * @param {string[]} ids
-   * @returns {{states: State[], unknown: string[]}}
+   * @returns {{states: State[], unknown: string[], refused: {id: string, token: string}[]}}
    */
   known(ids) {
     const topics = ids.map((id) => [id, this.#topics.get(id)]).filter(([, topic]) => topic);
     return {
       states: topics.filter(([, { phase, state }]) => phase !== "unchecked" && state).map(([, { state }]) => state),
       unknown: topics.filter(([, { phase }]) => phase === "unknown").map(([id]) => id),
+      refused: topics.filter(([, { phase }]) => phase === "refused").map(([id, { token }]) => ({ id, token })),
     };
   }
 
@@ -206,15 +222,11 @@ export class ServerStream {
   }
 
   async #checkOne(id) {
-    const response = await fetch(new URL(`status/${encodeURIComponent(id)}`, this.#base), {
-      headers: { Accept: "application/json" },
-      cache: "no-store",
-      signal: AbortSignal.timeout(CHECK_TIMEOUT_MS),
-    });
-    const body = await response.json(); // an error page of a proxy is not JSON: it says nothing about the document
-    if (response.ok) this.#take(id, body);
-    else if (response.status === 404 && body.code) this.#disappear(id);
-    else throw new Error(`status ${response.status}`);
+    const token = this.#topics.get(id)?.token ?? "";
+    const found = await glance(this.#base, id, token);
+    if (found === "unknown") this.#disappear(id);
+    else if (found === "refused") this.#refuse(id, token);
+    else this.#take(id, found);
   }
 
   #take(id, state) {
@@ -232,10 +244,18 @@ export class ServerStream {
     this.#listener.onUnknown(id);
   }
 
+  #refuse(id, token) {
+    const topic = this.#topics.get(id);
+    if (topic?.token !== token) return; // it has another one by now
+    topic.phase = "refused";
+    this.#listener.onRefused({ id, token });
+  }
+
   #align() {
-    const wanted = this.#idsIn("live").slice(0, IDS_PER_STREAM * STREAMS);
+    const live = this.#idsIn("live");
+    const most = live.some((id) => this.#topics.get(id).token) ? TOKENS_PER_STREAM : IDS_PER_STREAM;
     const carried = this.#carriers.map(({ ids }) => [...ids]);
-    const streams = spread(carried, wanted, IDS_PER_STREAM);
+    const streams = spread(carried, live.slice(0, most * STREAMS), most);
     const replaces = this.#carriers.some((carrier, n) => streams[n].length && !carrier.carries(streams[n]));
     const earlyMs = this.#replacedMs + REPLACE_MS - performance.now();
     if (replaces && earlyMs > 0) this.#alarm.within(earlyMs);
@@ -259,7 +279,8 @@ export class ServerStream {
   }
 
   #open(ids) {
-    const carrier = new Carrier(new URL(streamPath(ids), this.#base), ids);
+    const tokens = new Map(ids.map((id) => [id, this.#topics.get(id).token]).filter(([, token]) => token));
+    const carrier = new Carrier(new URL(streamPath(ids, tokens), this.#base), ids);
     carrier.source.addEventListener("open", () => this.#opened());
     carrier.source.addEventListener("progress", (event) => this.#receive(carrier, JSON.parse(event.data)));
     carrier.source.addEventListener("error", () => this.#erred(carrier));
@@ -370,9 +391,4 @@ export class ServerStream {
   #idsIn(phase) {
     return [...this.#topics].filter(([, topic]) => topic.phase === phase).map(([id]) => id);
   }
-}
-
-function streamPath(ids) {
-  if (ids.length === 1) return `status/stream/${encodeURIComponent(ids[0])}`;
-  return `status/stream?${new URLSearchParams(ids.map((id) => ["id", id]))}`;
 }

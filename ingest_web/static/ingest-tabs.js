@@ -11,12 +11,16 @@
  * What is said, on a BroadcastChannel, each with the `tab` that says it:
  *
  *     lead                                        I lead from now on: what do you want?
- *     tell   to, states, unknown, connection      news, to one tab or to all (`to` is null); also a sign of life
+ *     tell   to, states, unknown, refused, connection
+ *                                                 news, to one tab or to all (`to` is null); also a sign of life
  *     watch  wants                                all that this tab wants, instead of what it wanted before
  *     check  id                                   ask the server for this document again
  *     renew                                       read everything anew
  *     ask                                         are you there?
  *     leave                                       I want nothing any more
+ *
+ * Tokens are part of what is wanted: whoever leads opens one stream with those of all tabs. They are pages of one origin,
+ * which could read each other's tokens anyway.
  *
  * States may come twice or late, from two that both think they lead: whoever watches drops what is not newer. Where a
  * browser has no Web Locks (a page that came over plain HTTP, but for localhost), each tab has a stream of its own.
@@ -31,7 +35,7 @@ import { NOTHING, isSame, union } from "./ingest-union.js";
 /** @typedef {import("./ingest-union.js").Wants} Wants */
 
 /** Part of all names: tabs that speak otherwise (of an earlier version, still open) share among themselves. */
-const DIALECT = "ingest-live/1";
+const DIALECT = "ingest-live/2";
 /** A leader that has said nothing for so long is asked whether it is there. */
 const SILENCE_MS = 3_000;
 /** So long it has to answer. */
@@ -175,6 +179,7 @@ export class Tabs {
     const listener = {
       onState: (state) => this.#pass({ states: [state] }),
       onUnknown: (id) => this.#pass({ unknown: [id] }),
+      onRefused: (refusal) => this.#pass({ refused: [refusal] }),
       onConnection: (connection) => this.#pass({ connection }),
     };
     return new ServerStream(this.#base, listener, this.#connection);
@@ -185,9 +190,10 @@ export class Tabs {
     this.#take(news);
   }
 
-  #take({ states = [], unknown = [], connection = this.#connection }) {
+  #take({ states = [], unknown = [], refused = [], connection = this.#connection }) {
     for (const state of states) this.#listener.onState(state);
     for (const id of unknown) this.#listener.onUnknown(id);
+    for (const refusal of refused) this.#listener.onRefused(refusal);
     if (connection === this.#connection) return;
     this.#connection = connection;
     this.#listener.onConnection(connection);
@@ -232,11 +238,11 @@ export class Tabs {
   }
 
   /** Whoever answers leads. Of another only the states count, which are true whoever tells them. */
-  #hearNews(tab, to, { states, unknown, connection }) {
+  #hearNews(tab, to, { states, unknown, refused, connection }) {
     if (to === this.#tab || !this.#leader) this.#leader = tab;
     const leads = tab === this.#leader;
     if (leads) this.#expectNews(SILENCE_MS);
-    if (to === null || to === this.#tab) this.#take(leads ? { states, unknown, connection } : { states, unknown });
+    if (to === null || to === this.#tab) this.#take(leads ? { states, unknown, refused, connection } : { states, unknown });
   }
 
   #include(tab, wants) {
@@ -280,8 +286,8 @@ export class Tabs {
     });
   }
 
-  #tell(to, { states = [], unknown = [] } = {}) {
-    this.#say("tell", { to, states, unknown, connection: this.#stream.connection });
+  #tell(to, { states = [], unknown = [], refused = [] } = {}) {
+    this.#say("tell", { to, states, unknown, refused, connection: this.#stream.connection });
   }
 
   #say(kind, content = {}) {

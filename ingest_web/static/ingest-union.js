@@ -8,10 +8,11 @@
  * @typedef {object} Wants
  * @property {string[]} unchecked nobody has told yet whether the server knows them
  * @property {string[]} live the server has told a state of them
+ * @property {Map<string, string>} tokens what opens those of them that are not open to everybody, by document
  */
 
 /** @type {Wants} */
-export const NOTHING = { unchecked: [], live: [] };
+export const NOTHING = { unchecked: [], live: [], tokens: new Map() };
 
 /**
  * What several want together, each document once. What one of them has had a state of needs no check for the others.
@@ -23,7 +24,25 @@ export function union(all) {
   const wants = [...all];
   const live = new Set(wants.flatMap((one) => one.live));
   const unchecked = new Set(wants.flatMap((one) => one.unchecked));
-  return { unchecked: [...unchecked].filter((id) => !live.has(id)), live: [...live] };
+  return { unchecked: [...unchecked].filter((id) => !live.has(id)), live: [...live], tokens: longest(wants) };
+}
+
+/** Of several tokens of a document, that which opens it for longest. */
+function longest(wants) {
+  const tokens = new Map();
+  for (const [id, token] of wants.flatMap((one) => [...one.tokens])) {
+    if (!tokens.has(id) || expiry(token) > expiry(tokens.get(id))) tokens.set(id, token);
+  }
+  return tokens;
+}
+
+/**
+ * When a token expires, in seconds since 1970; 0 for what is none.
+ *
+ * @param {string} token
+ */
+export function expiry(token) {
+  return parseInt(token.split(".")[2], 16) || 0;
 }
 
 /**
@@ -31,7 +50,10 @@ export function union(all) {
  * @param {Wants} other
  */
 export function isSame(one, other) {
-  return sameIds(one.unchecked, other.unchecked) && sameIds(one.live, other.live);
+  const tokens = (wants) => [...wants.tokens].map((pair) => pair.join(" "));
+  return (
+    sameIds(one.unchecked, other.unchecked) && sameIds(one.live, other.live) && sameIds(tokens(one), tokens(other))
+  );
 }
 
 /**

@@ -6,6 +6,7 @@
 import { Alarm } from "./ingest-alarm.js";
 import { isFinal, isNewer } from "./ingest-state.js";
 import { Tabs } from "./ingest-tabs.js";
+import { expiry } from "./ingest-union.js";
 
 /** @typedef {import("./ingest-state.js").State} State */
 
@@ -19,11 +20,21 @@ import { Tabs } from "./ingest-tabs.js";
  * @typedef {object} Watcher
  * @property {(state: State) => void} onState each state that is newer than the last
  * @property {() => void} onUnknown the server has no such document (any more)
+ * @property {() => void} onRefused the server does not show it (any more), with the token there is
  * @property {(connection: Connection) => void} onConnection at once, and at each change
  */
 
 /** Elements come and go in bursts; what they want is told once for all of a burst. */
 const SETTLE_MS = 30;
+/** So long until a token is asked for again, after the attempt failed; at most twice as long. */
+const AGAIN_MS = 3_000;
+
+/**
+ * Makes a token for a document. Rejects with an error whose `status` is 404 when there is no such document, and whose
+ * `again` is true when it may be had later.
+ *
+ * @typedef {(id: string) => Promise<string>} Provider
+ */
 
 /**
  * Watches a document until the returned function is called. What is known already is told at once.
@@ -31,10 +42,21 @@ const SETTLE_MS = 30;
  * @param {string} server the address under which the service answers
  * @param {string} id
  * @param {Watcher} watcher
+ * @param {string} [token] what opens the document's stream, where keys are asked for
  * @returns {() => void}
  */
-export function watch(server, id, watcher) {
-  return watched(server).add(id, watcher);
+export function watch(server, id, watcher, token = "") {
+  return watched(server).add(id, watcher, token);
+}
+
+/**
+ * Has tokens made for the documents of a server that come without one, or whose token has expired; null: no more.
+ *
+ * @param {string} server
+ * @param {Provider|null} provider
+ */
+export function provideTokens(server, provider) {
+  watched(server).provider = provider;
 }
 
 /**
@@ -68,8 +90,11 @@ function watched(server) {
 }
 
 class Topic {
-  /** @type {"unchecked"|"live"|"final"|"unknown"} */
+  /** `locked`: a token is being made for it. @type {"locked"|"unchecked"|"live"|"final"|"unknown"|"refused"} */
   phase = "unchecked";
+  token = "";
+  /** Whether the token was made for it and has brought nothing yet: if it is refused, so would be the next. */
+  isUntried = false;
   /** @type {State|null} */
   state = null;
   /** @type {Set<Watcher>} */
@@ -77,6 +102,7 @@ class Topic {
 
   /** @param {State} state */
   receive(state) {
+    this.isUntried = false;
     const isNews = isNewer(this.state, state);
     if (isNews) this.state = state;
     this.phase = isFinal(this.state) ? "final" : "live";
@@ -86,6 +112,18 @@ class Topic {
   disappear() {
     this.phase = "unknown";
     for (const watcher of this.watchers) watcher.onUnknown();
+  }
+
+  refuse() {
+    this.phase = "refused";
+    for (const watcher of this.watchers) watcher.onRefused();
+  }
+
+  /** @param {string} token */
+  arm(token) {
+    if (!token || (this.token && expiry(token) <= expiry(this.token))) return;
+    this.token = token;
+    if (this.phase === "refused" || this.phase === "locked") this.phase = "unchecked";
   }
 }
 
@@ -100,11 +138,14 @@ class Watched {
   /** @type {Connection} */
   #connection = "idle";
   #alarm = new Alarm(() => this.#settle());
+  /** @type {Provider|null} */
+  provider = null;
 
   constructor(base) {
     this.#tabs = new Tabs(base, {
       onState: (state) => this.#change(state.id, (topic) => topic.receive(state)),
       onUnknown: (id) => this.#change(id, (topic) => topic.disappear()),
+      onRefused: ({ id, token }) => this.#change(id, (topic) => topic.token === token && this.#renew(id, topic)),
       onConnection: (connection) => {
         this.#shared = connection;
         this.#tell();
@@ -112,13 +153,16 @@ class Watched {
     });
   }
 
-  add(id, watcher) {
+  add(id, watcher, token) {
     if (!this.#topics.has(id)) this.#topics.set(id, new Topic());
     const topic = this.#topics.get(id);
     topic.watchers.add(watcher);
+    topic.arm(token);
     watcher.onConnection(this.#connection);
     if (topic.state) watcher.onState(topic.state);
     if (topic.phase === "unknown") watcher.onUnknown();
+    if (topic.phase === "refused") watcher.onRefused();
+    if (topic.phase === "unchecked" && !topic.token && this.provider) this.#unlock(id, topic);
     this.#alarm.within(SETTLE_MS);
     return () => {
       topic.watchers.delete(watcher);
@@ -147,9 +191,34 @@ class Watched {
     if (topic.phase !== phase) this.#alarm.within(SETTLE_MS);
   }
 
+  #renew(id, topic) {
+    if (this.provider && !topic.isUntried) this.#unlock(id, topic);
+    else topic.refuse();
+  }
+
+  async #unlock(id, topic) {
+    topic.phase = "locked";
+    try {
+      topic.token = await this.provider(id);
+      topic.isUntried = true;
+      if (topic.phase === "locked") topic.phase = "unchecked";
+    } catch (problem) {
+      if (problem.status === 404) topic.disappear();
+      else if (problem.again) setTimeout(() => this.#unlockAgain(id, topic), AGAIN_MS * (1 + Math.random()));
+      else topic.refuse();
+    }
+    this.#alarm.within(SETTLE_MS);
+  }
+
+  #unlockAgain(id, topic) {
+    if (topic.phase === "locked" && topic.watchers.size && this.provider) this.#unlock(id, topic);
+  }
+
   #settle() {
     for (const [id, topic] of this.#topics) if (!topic.watchers.size) this.#topics.delete(id);
-    this.#tabs.watch({ unchecked: this.#idsIn("unchecked"), live: this.#idsIn("live") });
+    const [unchecked, live] = [this.#idsIn("unchecked"), this.#idsIn("live")];
+    const tokens = [...unchecked, ...live].map((id) => [id, this.#topics.get(id).token]).filter(([, token]) => token);
+    this.#tabs.watch({ unchecked, live, tokens: new Map(tokens) });
     this.#tell();
   }
 

@@ -4,15 +4,20 @@
 
 import "./ingest-progress.js";
 import { documentCard, fileCard } from "./cards.js";
-import { watchConnection } from "./ingest-watch.js";
+import { parseStreamUrl } from "./ingest-address.js";
+import { provideTokens, watchConnection } from "./ingest-watch.js";
 import { size } from "./ingest-words.js";
 import * as remembered from "./remembered.js";
-import { Problem, Queue } from "./uploads.js";
+import * as session from "./session.js";
+import { Problem, Queue, isKeyGood, link } from "./uploads.js";
 
 /** The service is where this file came from, also under a path of its own behind a proxy. */
 const SERVER = new URL("..", import.meta.url);
 const MOST_BYTES = Number(document.body.dataset.maxUploadBytes) || Infinity;
 const CONNECTION_WORDS = { idle: "Ready", connecting: "Connecting…", open: "Live", lost: "Reconnecting…" };
+
+const ASKS_FOR_KEYS = document.body.dataset.auth === "keys";
+const REFUSED = "The key is not one, or has been revoked.";
 
 const list = document.querySelector("#documents");
 const queue = new Queue();
@@ -74,7 +79,7 @@ function acceptDrops() {
     if (!carriesFiles(event)) return;
     event.preventDefault();
     light(false);
-    addFiles(droppedFiles(event.dataTransfer));
+    if (!document.querySelector("#work").hidden) addFiles(droppedFiles(event.dataTransfer));
   });
 }
 
@@ -96,7 +101,55 @@ function showSnippet() {
   const script = new URL("static/ingest-progress.js", SERVER);
   document.querySelector("#snippet").textContent =
     `<script type="module" src="${script}"></` +
-    `script>\n<ingest-progress document-id="…"></ingest-progress>`;
+    `script>\n<ingest-progress ${ASKS_FOR_KEYS ? "stream-url" : "document-id"}="…"></ingest-progress>`;
+}
+
+async function makeToken(id) {
+  return parseStreamUrl(await link(SERVER, id), null, SERVER.href).token;
+}
+
+/** The page for whoever has shown a good key, or needs none. */
+function show() {
+  document.querySelector("#sign-in").hidden = true;
+  document.querySelector("#work").hidden = false;
+  document.querySelector("#sign-out").hidden = !ASKS_FOR_KEYS;
+  document.querySelector("#connection").hidden = false;
+  provideTokens(SERVER.pathname, ASKS_FOR_KEYS ? makeToken : null);
+  restore();
+  count();
+}
+
+/** The page for whoever has shown no key yet. @param {string} why */
+function askForKey(why) {
+  list.replaceChildren();
+  for (const part of ["#work", "#sign-out", "#connection"]) document.querySelector(part).hidden = true;
+  document.querySelector("#sign-in").hidden = false;
+  document.querySelector("#key-problem").textContent = why;
+  document.querySelector("#key").focus();
+}
+
+async function signIn(event) {
+  event.preventDefault();
+  const field = document.querySelector("#key");
+  const problem = document.querySelector("#key-problem");
+  problem.textContent = "";
+  field.disabled = true;
+  try {
+    const isGood = session.use(field.value.trim()) && (await isKeyGood(SERVER));
+    if (!isGood) throw new Problem(REFUSED);
+    field.value = "";
+    show();
+  } catch (error) {
+    session.forget();
+    problem.textContent = [error.title, error.detail].filter(Boolean).join(". ");
+  } finally {
+    field.disabled = false;
+  }
+}
+
+function signOut() {
+  session.forget();
+  askForKey("");
 }
 
 function restore() {
@@ -122,9 +175,12 @@ document.querySelector("#clear").addEventListener("click", clearFinished);
 window.addEventListener("beforeunload", (event) => queue.pending && event.preventDefault());
 
 document.querySelector("#limit").textContent = Number.isFinite(MOST_BYTES) ? `up to ${size(MOST_BYTES)} each` : "";
+document.querySelector("#sign-in").addEventListener("submit", signIn);
+document.querySelector("#sign-out").addEventListener("click", signOut);
+session.whenRefused(() => askForKey(REFUSED));
 acceptFiles();
 acceptDrops();
 showConnection();
 showSnippet();
-restore();
-count();
+if (ASKS_FOR_KEYS && !session.hasKey()) askForKey("");
+else show();

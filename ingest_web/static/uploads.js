@@ -1,7 +1,9 @@
 /**
- * Getting files to the service: two at a time, with progress. Owns the requests that change something, and turns
- * whatever goes wrong into a `Problem` in words; knows no DOM.
+ * Getting files to the service: two at a time, with progress. Owns the requests of the page, shows its key with each,
+ * and turns whatever goes wrong into a `Problem` in words; knows no DOM.
  */
+
+import * as session from "./session.js";
 
 /** More at once would not be faster, and streams and links need connections too: a browser has six per host. */
 const AT_ONCE = 2;
@@ -12,9 +14,11 @@ export class Problem extends Error {
    * @param {string} title
    * @param {string} detail
    * @param {boolean} again
+   * @param {number} status of the answer; 0 when there was none
    */
-  constructor(title, detail = "", again = false) {
+  constructor(title, detail = "", again = false, status = 0) {
     super(title);
+    this.status = status;
     this.title = title;
     this.detail = detail;
     this.again = again;
@@ -63,13 +67,13 @@ export class Queue {
 }
 
 /**
- * Uploads one file and answers its id. `fetch` can't tell how much has been sent; `XMLHttpRequest` can.
+ * Uploads one file and answers where its stream is. `fetch` can't tell how much has been sent; `XMLHttpRequest` can.
  *
  * @param {URL} server
  * @param {File} file
  * @param {(sent: number, total: number) => void} onProgress in bytes
  * @param {AbortSignal} signal
- * @returns {Promise<string>}
+ * @returns {Promise<{id: string, streamUrl: string}>}
  */
 export function upload(server, file, onProgress, signal) {
   return new Promise((resolve, reject) => {
@@ -77,10 +81,11 @@ export function upload(server, file, onProgress, signal) {
     const form = new FormData();
     form.append("file", file, file.name || "document");
     request.open("POST", new URL("ingestions", server));
+    for (const [name, value] of Object.entries(session.headers())) request.setRequestHeader(name, value);
     request.upload.addEventListener("progress", (event) => onProgress(event.loaded, event.total));
     request.addEventListener("load", () => {
       const body = parsed(request.responseText);
-      if ((request.status === 202 || request.status === 200) && body?.id) resolve(body.id);
+      if ((request.status === 202 || request.status === 200) && body?.id) resolve({ id: body.id, streamUrl: body.stream_url });
       else reject(problemOf(request.status, body));
     });
     request.addEventListener("error", () => reject(UNREACHABLE));
@@ -114,17 +119,59 @@ export function retry(server, id, password) {
   return send("POST", new URL(`ingestions/${encodeURIComponent(id)}/retry`, server), body);
 }
 
+/**
+ * Makes a link to a document's stream, and answers its address.
+ *
+ * @param {URL} server
+ * @param {string} id
+ * @returns {Promise<string>}
+ */
+export async function link(server, id) {
+  const response = await send("POST", new URL(`ingestions/${encodeURIComponent(id)}/links`, server));
+  return (await response.json()).stream_url;
+}
+
+/**
+ * The chunks of a document, as JSON Lines.
+ *
+ * @param {URL} server
+ * @param {string} id
+ * @returns {Promise<Blob>}
+ */
+export async function chunks(server, id) {
+  return (await send("GET", new URL(`ingestions/${encodeURIComponent(id)}/chunks`, server))).blob();
+}
+
+/**
+ * Whether the service takes the key; rejects when it does not say.
+ *
+ * @param {URL} server
+ * @returns {Promise<boolean>}
+ */
+export async function isKeyGood(server) {
+  const response = await ask("GET", new URL("ingestions?limit=1", server));
+  if (response.ok || response.status === 403) return true; // a key that may only upload is one
+  if (response.status === 401) return false;
+  throw problemOf(response.status, parsed(await response.text()));
+}
+
 async function send(method, url, body) {
-  const response = await fetch(url, { method, body }).catch(() => {
+  const response = await ask(method, url, body);
+  if (!response.ok) throw problemOf(response.status, parsed(await response.text()));
+  return response;
+}
+
+function ask(method, url, body) {
+  return fetch(url, { method, body, headers: session.headers() }).catch(() => {
     throw UNREACHABLE;
   });
-  if (!response.ok) throw problemOf(response.status, parsed(await response.text()));
 }
 
 function problemOf(status, body) {
+  if (status === 401) session.refused();
   const again = status >= 500 || status === 429;
-  if (typeof body?.title === "string") return new Problem(body.title, String(body.detail ?? ""), again);
-  return new Problem(`The service answered with an error (${status})`, "", again);
+  if (typeof body?.title === "string") return new Problem(body.title, String(body.detail ?? ""), again, status);
+  return new Problem(`The service answered with an error (${status})`, "", again, status);
 }
 
 function parsed(text) {
