@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select
 
+from shared import keys
 from shared.config import Settings
 from shared.deliveries import DeliveryState
 from shared.protocol import State
@@ -61,6 +62,7 @@ class Plan:
 
     documents: int = 1000
     kill_every_seconds: float = 3.0
+    most_kills: int = 1000
     limit_seconds: float = 500
     seed: int = 1
 
@@ -130,7 +132,7 @@ def _endure(
     kill_at = time.monotonic() + plan.kill_every_seconds
     ids: list[str] = []
     left: set[str] = set()
-    while len(ids) < plan.documents or left or _pending(database):
+    while len(ids) < plan.documents or left or not _is_told(stack, database, ids):
         if time.monotonic() > deadline:
             report.wrong.append(f"not done in {plan.limit_seconds:.0f} s: {len(left)} documents, {_pending(database)}")
             break
@@ -141,7 +143,7 @@ def _endure(
             time.sleep(LOOK_SECONDS)
         if len(ids) == plan.documents:
             left = {document_id for document_id in left if not store.state(document_id).is_final}
-        if time.monotonic() > kill_at:
+        if time.monotonic() > kill_at and report.couriers_killed + report.workers_killed < plan.most_kills:
             _kill(stack, chance, report)
             kill_at = time.monotonic() + plan.kill_every_seconds
     return ids
@@ -163,6 +165,12 @@ def _kill(stack: Stack, chance: random.Random, report: Report) -> None:
         report.couriers_killed += 1
     else:
         report.workers_killed += 1
+
+
+def _is_told(stack: Stack, database: WebhookDatabase, ids: list[str]) -> bool:
+    """Whether nothing is left to be taken over, and then nothing to be sent."""
+    with closing(stack.redis()) as client:
+        return not client.exists(*map(keys.outbox, ids)) and not _pending(database)
 
 
 def _pending(database: WebhookDatabase) -> int:
