@@ -76,7 +76,7 @@ class Courier:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="turns")
         self._wake = asyncio.Event()
         self._stopping = False
-        self._sending: dict[asyncio.Task[Outcome | None], Claim] = {}
+        self._sending: dict[asyncio.Task[Outcome], Claim] = {}
         self._ended: list[Outcome] = []
         self._purge_at = 0.0
         self._redis_from = 0.0
@@ -115,6 +115,9 @@ class Courier:
         except StoreUnavailable as error:
             log.warning("courier.waits", reason=error.detail)
             self._ended += ended
+            return None
+        except Exception:  # a turn that fails must not be the last; what it had in hand is due again by its lease
+            log.exception("courier.turn_failed")
             return None
         for claim in found.claims:
             task = asyncio.create_task(self._deliver(claim))
@@ -170,7 +173,7 @@ class Courier:
             if verdict.disabled_because:
                 log.warning("webhook.endpoint_disabled", endpoint=claim.endpoint.id, reason=verdict.disabled_because)
 
-    async def _deliver(self, claim: Claim) -> Outcome | None:
+    async def _deliver(self, claim: Claim) -> Outcome:
         sent = await self._sender.send(claim)
         verdict = verdicts.judge(
             claim,
@@ -182,16 +185,14 @@ class Courier:
         )
         return Outcome(claim, sent.attempt, verdict)
 
-    def _note_end(self, task: asyncio.Task[Outcome | None]) -> None:
+    def _note_end(self, task: asyncio.Task[Outcome]) -> None:
         claim = self._sending.pop(task)
         if task.cancelled():
             return
-        if error := task.exception():
-            log.error(
-                "webhook.attempt_failed", message=claim.message_id, exc_info=error
-            )  # it is due again by its lease
-        elif outcome := task.result():
-            self._ended.append(outcome)
+        if error := task.exception():  # it is due again by its lease
+            log.error("webhook.attempt_failed", message=claim.message_id, exc_info=error)
+        else:
+            self._ended.append(task.result())
         self._wake.set()
 
     async def _hand_back(self) -> None:

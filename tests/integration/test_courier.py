@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from ingest_worker import courier as courier_module
 from ingest_worker.collector import Collector
+from ingest_worker.courier import Courier
 from ingest_worker.sweeper import Sweeper
 from shared import connections, keys, signing
 from shared.broker import make_celery
@@ -327,6 +328,23 @@ def test_a_courier_with_another_key_sends_nothing_unsigned(settings, database, s
         wait_until(lambda: [one for one in deliveries.of_endpoint(endpoint.id, 1) if one.attempts])
     (delivery,) = deliveries.of_endpoint(endpoint.id, 1)
     assert (delivery.attempts[0].error, delivery.attempts[0].headers) == ("sealed_otherwise", {})
+
+
+def test_a_turn_that_fails_is_not_the_last(settings, database, store, receiver, add, monkeypatch):
+    """Whatever it was that nobody had thought of, the next one comes a second later."""
+    add("ok", "after-all", ("ingestion.completed",))
+    ingest(store, "d1")
+    failures = iter([ValueError("unheard of")])
+    take = Courier._take
+
+    def fail_once(courier: Courier, *arguments: object) -> object:
+        for failure in failures:
+            raise failure
+        return take(courier, *arguments)
+
+    monkeypatch.setattr(Courier, "_take", fail_once)
+    with couriers(settings, database):
+        wait_until(lambda: receiver.at("/ok/after-all"))
 
 
 def test_while_redis_is_away_what_is_entered_already_is_delivered(settings, database, store, receiver, add, client):
