@@ -276,7 +276,9 @@ def tls_server(certificate: Path, key: Path) -> Iterator[tuple[int, list[str]]]:
             except OSError:  # it is closed: the test is over
                 return
             with suppress(OSError), context.wrap_socket(connection, server_side=True) as wrapped:
-                wrapped.recv(65536)
+                received = b""
+                while not received.endswith(b"}"):  # all of it: what is left unread would reset the connection
+                    received += wrapped.recv(65536)
                 wrapped.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
             connection.close()
 
