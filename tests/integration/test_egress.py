@@ -277,8 +277,9 @@ def tls_server(certificate: Path, key: Path) -> Iterator[tuple[int, list[str]]]:
                 return
             with suppress(OSError), context.wrap_socket(connection, server_side=True) as wrapped:
                 received = b""
-                while not received.endswith(b"}"):  # all of it: what is left unread would reset the connection
-                    received += wrapped.recv(65536)
+                # All of it: what is left unread would reset the connection.
+                while not received.endswith(b"}") and (piece := wrapped.recv(65536)):
+                    received += piece
                 wrapped.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
             connection.close()
 
