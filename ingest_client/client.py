@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -29,6 +30,9 @@ SILENCE_SECONDS = 35.0
 
 #: Less than a server keeps an idle connection, so that a request never meets one that is being closed.
 KEEPALIVE_SECONDS = 1.0
+
+#: An upload whose connection is lost is sent again at most so often.
+MOST_REPETITIONS = 2
 
 _CHUNK_FIELDS = frozenset(field.name for field in dataclasses.fields(Chunk)) - {"tables"}
 
@@ -111,18 +115,30 @@ class Client:
         ``options`` are those of `Options`.
 
         Raises `RequestRefused` (e.g. ``too_large``, ``unsupported_media_type``), also in mid-upload; `OSError` when the
-        file can't be read; `ServerUnreachable`. It is not repeated by itself: that could ingest the document twice.
+        file can't be read; `ServerUnreachable`. When the connection is lost in the middle or before the answer, a file
+        that can be read again is sent again, twice at most: its Idempotency-Key sees to it that it is ingested once.
         """
         if isinstance(file, str | Path):
             with Path(file).open("rb") as opened:
                 return self.submit(opened, filename=filename or Path(file).name, sent=sent, **options)
         upload = Upload(file, sent)
         name = _sendable(filename or Path(str(getattr(file, "name", "document"))).name)
+        key = secrets.token_urlsafe()
+        for _ in range(MOST_REPETITIONS):
+            try:
+                return self._submit(upload, name, key, options)
+            except ServerUnreachable:
+                if not upload.rewind():
+                    raise
+        return self._submit(upload, name, key, options)
+
+    def _submit(self, upload: Upload, name: str, key: str, options: Options) -> str:
         with translated():
             response = self._upload_http.post(
                 "/ingestions",
                 data={option: str(value) for option, value in options.items()},
                 files={"file": (name, upload, "application/octet-stream")},  # type: ignore[dict-item]  # reads as a file
+                headers={"Idempotency-Key": key},
                 extensions={"trace": upload.trace},
             )
         return _id_in(_accepted(response))

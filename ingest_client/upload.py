@@ -24,6 +24,7 @@ class Upload:
         self._size_bytes = _remaining_bytes(file)
         self._sent = sent
         self._sent_bytes = 0
+        self._start = None if self._size_bytes is None else file.tell()
         self._connection: Any = None
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
@@ -47,6 +48,15 @@ class Upload:
         self._sent_bytes += len(piece)
         self._sent(self._sent_bytes)
         return piece
+
+    def rewind(self) -> bool:
+        """Go back to the beginning if some of it was sent, and the file can be read again; whether that is so."""
+        if self._start is None or not self._sent_bytes:
+            return False
+        self._file.seek(self._start)
+        self._sent_bytes = 0
+        self._connection = None
+        return True
 
     def tell(self) -> int:
         """Where the next piece starts, from the first byte that is sent."""

@@ -6,10 +6,11 @@ Closed unless opened: a route that the table does not name is answered to nobody
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 from urllib.parse import parse_qs
 
-from flask import Flask, g, request
+from flask import Flask, Response, g, request
 
 from ingest_web import ids, services
 from ingest_web.guard import Guard, demand
@@ -52,8 +53,9 @@ MOST_TOKENS = 150
 
 
 def install(app: Flask) -> None:
-    """Look at every request before its route does."""
+    """Look at every request before its route does, and let go of it when its answer is out."""
     app.before_request(_look)
+    app.after_request(_let_go_at_the_end)
 
 
 def caller() -> Caller:
@@ -105,7 +107,11 @@ def _look() -> None:
     endpoint = request.endpoint
     if endpoint is None or endpoint in PUBLIC or endpoint in STREAMS:  # None: there is no such route
         return
-    g.caller = services.current().guard.caller(request.headers.get("Authorization"))
+    current = services.current()
+    g.caller = current.guard.caller(request.headers.get("Authorization"))
+    current.limits.count_request(g.caller.tenant)
+    current.in_hand.take(g.caller.tenant)
+    g.in_hand = partial(current.in_hand.give_back, g.caller.tenant)
     if endpoint in OPERATORS:
         if not g.caller.is_operator:
             raise Forbidden("Only the operators' key is good for this.")
@@ -113,3 +119,9 @@ def _look() -> None:
         demand(g.caller, SCOPES[endpoint])
     else:
         raise Forbidden("Nobody may do this.")
+
+
+def _let_go_at_the_end(response: Response) -> Response:
+    if "in_hand" in g:
+        response.call_on_close(g.pop("in_hand"))
+    return response

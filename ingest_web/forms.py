@@ -6,7 +6,7 @@ decoder adds a stray carriage return to a file whose last boundary is cut at the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO
 from urllib.parse import parse_qsl
@@ -63,8 +63,8 @@ def boundary_of(content_type: str | None) -> str:
     return str(parameters["boundary"])
 
 
-def read(body: IO[bytes], boundary: str) -> Iterator[Part]:
-    """The parts of a body, as they arrive.
+def read(body: IO[bytes], boundary: str, took: Callable[[int], None] = lambda _bytes: None) -> Iterator[Part]:
+    """The parts of a body, as they arrive. ``took`` hears of every piece how many bytes it has.
 
     Raises `FileMissing`, `TooManyFiles`, `MalformedUpload`, and `UploadInterrupted` when the body ends early.
     """
@@ -72,6 +72,8 @@ def read(body: IO[bytes], boundary: str) -> Iterator[Part]:
     parser = _parser(boundary)
     while not parser.closed:
         data = _read_piece(body)
+        took(len(data))
+        form.came(len(data))
         try:
             for event in parser.parse(data):
                 yield from form.take(event)
@@ -127,9 +129,17 @@ class _Form:
     """Which part the data that comes belongs to."""
 
     def __init__(self) -> None:
+        self._preamble_bytes: int | None = 0
         self._files = 0
         self._field: str | None = None
         self._value = b""
+
+    def came(self, size_bytes: int) -> None:
+        """So much has come. Raises `MalformedUpload` when it should have had a boundary in it, and had none."""
+        if self._preamble_bytes is not None:
+            if self._preamble_bytes > PIECE_BYTES:
+                raise MalformedUpload("The multipart body does not begin with its boundary.")
+            self._preamble_bytes += size_bytes
 
     def take(self, event: MultipartSegment | bytes | bytearray | None) -> Iterator[Part]:
         """What an event of the parser means to us."""
@@ -146,7 +156,7 @@ class _Form:
             raise FileMissing("There is no field named 'file'.")
 
     def _begin(self, name: str, filename: str | None) -> Iterator[Part]:
-        self._field, self._value = None, b""
+        self._field, self._value, self._preamble_bytes = None, b"", None
         if filename is None:
             if name == FILE_FIELD:
                 raise FileMissing("The field 'file' holds no file: it has no file name.")

@@ -18,6 +18,9 @@ from shared.store import Store
 #: A key is looked up again after so long: a revoked one is refused everywhere within this time.
 FRESH_SECONDS = 1.0
 
+#: In that time, so many ids that are not known here are looked up; for more, all ids there are are read once.
+MOST_LOOKUPS = 20
+
 #: So many keys are remembered.
 MOST_REMEMBERED = 10_000
 
@@ -33,6 +36,10 @@ class Guard:
         self._store = store
         self._clock = clock
         self._remembered: dict[str, tuple[float, ApiKey | None]] = {}
+        #: Since when lookups are counted, how many there were, and all ids, once they were too many.
+        self._counted_since = 0.0
+        self._lookups = 0
+        self._all_ids: frozenset[str] | None = None
 
     def caller(self, authorization: str | None) -> Caller:
         """Who sends this ``Authorization`` header (RFC 6750). Raises `Unauthorized`, `StoreUnavailable`."""
@@ -69,11 +76,25 @@ class Guard:
         """A key as it was at most `FRESH_SECONDS` ago. Raises `StoreUnavailable`."""
         until, key = self._remembered.get(key_id, (0.0, None))
         if self._clock() >= until:
+            if key is None and not self._may_exist(key_id):
+                return None
             key = self._ring.find(key_id)
             if len(self._remembered) >= MOST_REMEMBERED:
                 self._remembered.clear()
             self._remembered[key_id] = (self._clock() + FRESH_SECONDS, key)
         return key
+
+    def _may_exist(self, key_id: str) -> bool:
+        # Strangers make up ids by the thousand, and the database is not to be asked for each. By address nothing is
+        # counted: behind a balancer that may be everybody's.
+        if self._clock() >= self._counted_since + FRESH_SECONDS:
+            self._counted_since, self._lookups, self._all_ids = self._clock(), 0, None
+        self._lookups += 1
+        if self._lookups <= MOST_LOOKUPS:
+            return True
+        if self._all_ids is None:
+            self._all_ids = self._ring.ids()
+        return key_id in self._all_ids
 
     def check_owned(self, document_ids: Sequence[str], caller: Caller) -> None:
         """Return when all these are documents of the caller's tenant. Raises `UnknownIngestion`."""

@@ -22,7 +22,15 @@ from ingest_web import access, events, problems, services
 from ingest_web.bodies import DETAILS, Problem
 from ingest_web.promises import PROMISES, SCHEMAS_OF_IDS, Answer, Body, Field, Form, Keywords, Promise
 from shared.access import Scope
-from shared.errors import Forbidden, IngestError, StoreUnavailable, Unauthorized
+from shared.errors import (
+    Forbidden,
+    IngestError,
+    QuotaOfBytes,
+    RateLimited,
+    StoreUnavailable,
+    TooManyDocuments,
+    Unauthorized,
+)
 
 blueprint = Blueprint("openapi", __name__)
 
@@ -35,10 +43,16 @@ _REFERENCE = "#/components/schemas/{model}"
 #: What any route may fail with, and what any may that looks at keys.
 _ANYWHERE = (IngestError,)
 _BEHIND_KEYS = (Unauthorized, Forbidden)
+_OF_TENANTS = (RateLimited, StoreUnavailable)
+
+_RETRY_AFTER = {"Retry-After": "In so many seconds the same request may succeed"}
 
 _HEADERS_OF_ERRORS: Mapping[type[Exception], Mapping[str, str]] = {
     Unauthorized: {"WWW-Authenticate": "`Bearer`: which kind of key is asked for"},
-    StoreUnavailable: {"Retry-After": "In so many seconds the same request may succeed"},
+    StoreUnavailable: _RETRY_AFTER,
+    RateLimited: _RETRY_AFTER,
+    QuotaOfBytes: _RETRY_AFTER,
+    TooManyDocuments: _RETRY_AFTER,
 }
 
 _WAYS_IN: Mapping[str, Keywords] = {
@@ -153,7 +167,7 @@ def _request_body(form: Form) -> dict[str, Any]:
 def _responses(promise: Promise, endpoint: str, with_keys: bool) -> dict[str, Any]:
     errors = [*promise.errors, *_ANYWHERE]
     if _scope(endpoint) is not None:
-        errors += [*_BEHIND_KEYS, StoreUnavailable] if with_keys else [StoreUnavailable]
+        errors += [*_BEHIND_KEYS, *_OF_TENANTS] if with_keys else [*_OF_TENANTS]
     by_status: dict[int, list[type[IngestError | HTTPException]]] = defaultdict(list)
     for error in dict.fromkeys(errors):
         by_status[problems.kind(error).status].append(error)

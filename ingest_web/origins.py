@@ -11,7 +11,7 @@ from collections.abc import Iterable
 Headers = tuple[tuple[str, str], ...]
 
 #: Of the headers that the Fetch standard hides from scripts, those that a client of ours needs.
-EXPOSED_HEADERS = ("Location", "Retry-After", "Ingest-Partial")
+EXPOSED_HEADERS = ("Location", "Retry-After", "RateLimit", "RateLimit-Policy", "Idempotent-Replayed", "Ingest-Partial")
 
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 

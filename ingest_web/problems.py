@@ -11,7 +11,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
-from shared.errors import IngestError, StoreUnavailable, Unauthorized
+from shared.errors import Exhausted, IngestError, StoreUnavailable, Unauthorized
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -63,6 +63,12 @@ def _answer_ours(error: IngestError) -> Response:
     if isinstance(error, StoreUnavailable):
         response.headers["Retry-After"] = str(error.retry_after_seconds)
         log.warning("request.unavailable", detail=error.detail, cause=str(error.__cause__))
+    if isinstance(error, Exhausted):
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+        if error.policy:  # draft-ietf-httpapi-ratelimit-headers
+            name = error.policy.partition(";")[0]
+            response.headers["RateLimit-Policy"] = error.policy
+            response.headers["RateLimit"] = f"{name};r=0;t={error.retry_after_seconds}"
     if isinstance(error, Unauthorized):
         response.headers["WWW-Authenticate"] = 'Bearer realm="ingest-live"'  # RFC 6750, section 3
     return response

@@ -19,7 +19,7 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-from ingest_web import webhooks
+from ingest_web import idempotency, webhooks
 from ingest_web.bodies import (
     Accepted,
     Alive,
@@ -122,6 +122,13 @@ _LAST_EVENT_ID = Field(
     {"type": "string"},
 )
 
+_IDEMPOTENCY_KEY = Field(
+    idempotency.HEADER,
+    "The same upload with the same key gets the same answer, however often it comes: one that was given before has the "
+    f"header `{idempotency.REPLAYED_HEADER}: true`.",
+    {"type": "string", "pattern": f"^[ -~]{{1,{idempotency.MOST_CHARACTERS}}}$"},
+)
+
 _PASSWORD = Terms.model_json_schema()["properties"]["password"]
 
 
@@ -163,6 +170,7 @@ _FILE_TYPES = ("text/javascript", "text/css", "image/svg+xml")
 PROMISES: Mapping[str, Promise] = {
     "uploads.create": Promise(
         form=_upload(),
+        headers=(_IDEMPOTENCY_KEY,),
         answers={
             202: Answer("The document is taken in", (_TAKEN_IN,), _AT),
             200: Answer("An earlier document has the same bytes and options: it is this one", (_TAKEN_IN,), _AT),
@@ -175,8 +183,12 @@ PROMISES: Mapping[str, Promise] = {
             errors.TooLarge,
             RequestEntityTooLarge,
             errors.UnsupportedMediaType,
+            errors.TooSlow,
             errors.EmptyFile,
             errors.InvalidOption,
+            errors.IdempotencyKeyReused,
+            errors.QuotaOfBytes,
+            errors.TooManyDocuments,
             errors.RefusedUrl,
         ),
     ),
@@ -203,7 +215,13 @@ PROMISES: Mapping[str, Promise] = {
     "ingestions.retry": Promise(
         form=Form({"password": _PASSWORD}),
         answers={202: Answer("The next attempt waits", (_STATE,))},
-        errors=(errors.UnknownIngestion, errors.NotRetryable, errors.MalformedUpload, RequestEntityTooLarge),
+        errors=(
+            errors.UnknownIngestion,
+            errors.NotRetryable,
+            errors.MalformedUpload,
+            RequestEntityTooLarge,
+            errors.TooManyDocuments,
+        ),
     ),
     "links.create": Promise(
         form=Form({"expires_in": {"type": "integer", "minimum": 1, "description": "In seconds"}}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import cast
@@ -13,10 +14,13 @@ from flask import Flask, current_app
 from ingest_web.admission import Admission
 from ingest_web.guard import Guard
 from ingest_web.hub import Hub
+from ingest_web.idempotency import Claims
 from ingest_web.instruments import Instruments, Standing
+from ingest_web.limits import InHand, Limits
 from ingest_web.permits import Permits
 from ingest_web.pubsub import PubSub
 from ingest_web.replay import REPLAY_EVENTS
+from ingest_web.shares import Shares
 from ingest_web.subscriber import PING_SECONDS
 from shared import connections
 from shared.broker import make_celery
@@ -45,6 +49,11 @@ class Services:
     guard: Guard
     permits: Permits
     admission: Admission
+    limits: Limits
+    in_hand: InHand
+    shares: Shares
+    #: Makes the claims of a tenant's Idempotency-Key.
+    claims: Callable[[str, str], Claims]
     instruments: Instruments
     outbox: Outbox
 
@@ -67,6 +76,7 @@ class Services:
         """Let go of every connection; the viewers are left as they are."""
         self.hub.stop()
         self.permits.stop()
+        self.shares.close()
         self.store.close()
         self.broker.close()
         self.guard.close()
@@ -80,6 +90,7 @@ class Services:
         """The services that the settings name."""
         client = connections.hasty_client(settings)
         store = Store(client, settings)
+        limits = Limits(settings, client)
         guard = Guard(settings, store)
         instruments = Instruments()
         return cls(
@@ -99,6 +110,10 @@ class Services:
             outbox=Outbox(client),
             guard=guard,
             permits=Permits(guard, settings.retry_ms),
+            limits=limits,
+            in_hand=InHand(),
+            shares=Shares(settings, client),
+            claims=partial(Claims, client, settings),
             admission=Admission(settings.max_streams, settings.max_streams_per_address),
         )
 

@@ -19,7 +19,7 @@ from ingest_web.admission import NoSeat
 from ingest_web.cursor import Cursor
 from ingest_web.services import Services
 from ingest_web.viewer import Ending, QueuedViewer, Viewer
-from shared.errors import IngestError, StoreUnavailable
+from shared.errors import IngestError, RateLimited, StoreUnavailable
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -63,10 +63,11 @@ def admit(
     """
     try:
         permit = access.permit(current.guard, environ, wanted)
+        current.limits.count_request(permit.tenant)
         viewer = make(Cursor(permit.document_ids, environ.get("HTTP_LAST_EVENT_ID")))
-        _seat(current, viewer, environ.get("REMOTE_ADDR", ""))
+        _seat(current, viewer, permit.tenant, environ.get("REMOTE_ADDR", ""))
         current.hub.join(viewer)
-    except (NoSeat, StoreUnavailable) as error:
+    except (NoSeat, RateLimited, StoreUnavailable) as error:
         return _come_back(current, error)
     if viewer.cursor.finished:
         viewer.close(Ending.FINISHED)
@@ -75,9 +76,15 @@ def admit(
     return viewer
 
 
-def _seat(current: Services, viewer: Viewer, address: str) -> None:
+def _seat(current: Services, viewer: Viewer, tenant: str, address: str) -> None:
     current.admission.take(address)
     viewer.when_closed(lambda _viewer, _why: current.admission.give_back(address))
+    try:
+        current.shares.take(tenant)
+    except BaseException:
+        viewer.close(Ending.FAILED)
+        raise
+    viewer.when_closed(lambda _viewer, _why: current.shares.give_back(tenant))
 
 
 def _come_back(current: Services, error: IngestError) -> Response:

@@ -7,7 +7,7 @@ before get the earlier result, and the answer is 200.
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import IO
@@ -15,17 +15,17 @@ from typing import IO
 import structlog
 from flask import Blueprint, Response, jsonify, request, url_for
 
-from ingest_web import dispatch, forms, ids, links, media, services, webhooks
+from ingest_web import forms, idempotency, ids, intake, links, media, services, webhooks
 from ingest_web.access import caller
 from ingest_web.bodies import Accepted, Links
 from ingest_web.forms import FileBegins, Option, Piece
+from ingest_web.intake import Outcome
+from ingest_web.limits import Meter
 from ingest_web.turns import Turn
 from shared.endpoints import Endpoint
-from shared.errors import EmptyFile, InvalidOption, StoreUnavailable, TooLarge, UnsupportedMediaType
-from shared.jobs import Status
+from shared.errors import EmptyFile, InvalidOption, TooLarge, UnsupportedMediaType
 from shared.media import MediaType
 from shared.options import Options, Terms
-from shared.protocol import State
 from shared.storage import source_path
 from shared.store import Source
 
@@ -56,38 +56,39 @@ class Received:
 
 @blueprint.post("/ingestions")
 def create() -> Response:
-    """Take one document in. 202 with its id and links; 200 with those of an earlier one that has the same result."""
+    """Take one document in. 202 with its id and links; 200 with those of an earlier one that has the same result.
+
+    With an ``Idempotency-Key`` it is taken in once, however often it comes.
+    """
     document_id = ids.new_id()
-    _bound_length()
+    current = services.current()
+    key = idempotency.checked(request.headers.get(idempotency.HEADER))
+    _refuse_what_is_announced()
     boundary = forms.boundary_of(request.content_type)
-    services.current().store.ping()  # before a gigabyte is taken in for nothing
-    storage = services.current().storage
+    current.store.ping()  # before a gigabyte is taken in for nothing
+    current.store.seats.check(caller().tenant)
     try:
         source, terms = _store(document_id, boundary)
         named = _named(terms)
-        earlier = _earlier(source, terms)
-        if earlier is None:
-            _record(document_id, replace(source, webhook=named[0].id if named else ""))
     except BaseException:
-        storage.remove(document_id)
+        current.storage.remove(document_id)
         raise
-    if earlier is not None:
-        storage.remove(document_id)
-        log.info("upload.reused", id=earlier.id, size_bytes=source.size_bytes, sha256=source.sha256)
-        if named:
-            webhooks.tell_again(earlier, named[0])
-        return _answer(earlier.id, earlier.status, HTTPStatus.OK, named)
-    dispatch.call_worker()
-    log.info("upload.accepted", id=document_id, size_bytes=source.size_bytes, sha256=source.sha256)
-    return _answer(document_id, Status.PENDING, HTTPStatus.ACCEPTED, named)
+    source = replace(source, webhook=named[0].id if named else "")
+    outcome = intake.bring_in(document_id, source, terms, key)
+    if outcome.document_id != document_id:
+        current.storage.remove(document_id)
+    log.info("upload.answered", id=outcome.document_id, code=outcome.code, size_bytes=source.size_bytes)
+    if outcome.earlier and named:
+        webhooks.tell_again(outcome.earlier, named[0])
+    return _answer(outcome, named)
 
 
 def _store(document_id: str, boundary: str) -> tuple[Source, Terms]:
     current = services.current()
     received = Received()
     path = source_path(document_id)
-    with current.storage.writing(path) as file:
-        _receive(received, boundary, file)
+    with closing(Meter(current.limits, caller().tenant)) as meter, current.storage.writing(path) as file:
+        _receive(received, boundary, file, meter)
         of_terms = {name: received.options.pop(name) for name in Terms.model_fields if name in received.options}
         terms = Terms.from_form(of_terms, current.settings)
         options = Options.from_form(received.options, current.settings)
@@ -110,17 +111,10 @@ def _named(terms: Terms) -> Named | None:
     return webhooks.of_upload(terms.webhook_url) if terms.webhook_url else None
 
 
-def _earlier(source: Source, terms: Terms) -> State | None:
-    # The result of a file with a password is given to nobody else: who has the bytes may not have the password.
-    if not terms.reuse or source.sealed_password:
-        return None
-    return services.current().store.earlier_result(source)
-
-
-def _receive(received: Received, boundary: str, file: IO[bytes]) -> None:
+def _receive(received: Received, boundary: str, file: IO[bytes], meter: Meter) -> None:
     most_bytes = services.current().settings.max_upload_bytes
     turn = Turn()
-    for part in forms.read(request.stream, boundary):
+    for part in forms.read(request.stream, boundary, meter.took):
         match part:
             case FileBegins(filename=filename):
                 received.filename = clean_filename(filename)
@@ -154,18 +148,8 @@ def _judge(received: Received) -> None:
         raise UnsupportedMediaType("The content is of no type that can be read.", supported=list(MediaType))
 
 
-def _record(document_id: str, source: Source) -> None:
-    store = services.current().store
-    try:
-        store.create(document_id, source)
-    except StoreUnavailable:
-        # Redis may have got it all the same, and only its answer was lost.
-        with suppress(StoreUnavailable):
-            store.delete(document_id)
-        raise
-
-
-def _answer(document_id: str, status: Status, code: HTTPStatus, named: Named | None) -> Response:
+def _answer(outcome: Outcome, named: Named | None) -> Response:
+    document_id = outcome.document_id
     found: Links = {
         "status": url_for("ingestions.status", document_id=document_id),
         "stream": url_for("streams.stream_one", document_id=document_id),
@@ -173,17 +157,19 @@ def _answer(document_id: str, status: Status, code: HTTPStatus, named: Named | N
     }
     answer: Accepted = {
         "id": document_id,
-        "status": status,
+        "status": outcome.status,
         "links": found,
         "stream_url": links.stream_url(document_id),
-        "reused": code is HTTPStatus.OK,
+        "reused": outcome.code is HTTPStatus.OK,
     }
     if named is not None:
         endpoint, secret = named
         answer["webhook"] = {"id": endpoint.id, "secret": secret} if secret else {"id": endpoint.id}
     response = jsonify(answer)
-    response.status_code = code
+    response.status_code = outcome.code
     response.headers["Location"] = found["status"]
+    if outcome.replayed:
+        response.headers[idempotency.REPLAYED_HEADER] = "true"
     return response
 
 
@@ -194,8 +180,12 @@ def clean_filename(filename: str) -> str:
     return printable[:FILENAME_CHARACTERS] or "document"
 
 
-def _bound_length() -> None:
-    most_bytes = services.current().settings.max_upload_bytes
+def _refuse_what_is_announced() -> None:
+    current = services.current()
+    most_bytes, announced = current.settings.max_upload_bytes, request.content_length or 0
     request.max_content_length = most_bytes + FORM_OVERHEAD_BYTES  # of a body that announces no length, too
-    if (request.content_length or 0) > request.max_content_length:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the body as it is: a Content-Encoding is not undone.")
+    if announced > request.max_content_length:
         raise TooLarge(f"The upload is larger than {most_bytes} bytes.", max_bytes=most_bytes)
+    current.limits.foresee_bytes(caller().tenant, announced)

@@ -1,18 +1,36 @@
-"""gunicorn's gevent worker, taught two things: to let go of a socket that was handed over, and to drain the hub."""
+"""gunicorn's gevent worker, taught three things: to let go of a socket that was handed over, to drain the hub, and to
+wait for nobody for longer than it must.
+
+That the head of a request comes in time, gunicorn sees to itself: in its loop over a connection, ``keepalive`` is a
+time-out for the whole of it. The body, and the taking of the answer, are bounded here.
+"""
 
 from __future__ import annotations
 
 import gc
+import socket
 from types import FrameType
 from typing import Any
 
 import gevent
+from gunicorn.http.body import Body
+from gunicorn.http.errors import ParseException
+from gunicorn.http.message import Request
 from gunicorn.workers.base_async import ALREADY_HANDLED
 from gunicorn.workers.ggevent import GeventWorker
+
+from ingest_web.body import PIECE_BYTES, PacedBody
+from ingest_web.turns import Turn
+from shared.config import Settings
 
 #: Young objects are looked through for garbage after so many, these again after so many times, and all of them hardly
 #: ever: that takes tens of milliseconds with 10,000 viewers, and finds nothing, since a viewer leaves no cycle behind.
 GC_THRESHOLDS = (2_000, 20, 1_000)
+
+
+#: Whoever was answered before all of a body was read may go on sending for so long: a connection that is closed at once
+#: would take the answer along.
+LINGER_SECONDS = 5.0
 
 
 class RelayWorker(GeventWorker):  # type: ignore[misc]
@@ -28,11 +46,15 @@ class RelayWorker(GeventWorker):  # type: ignore[misc]
         super().load_wsgi()
         app: Any = self.wsgi
 
+        self._app = app
+        self._stall_seconds = self._settings().upload_stall_seconds
+
         def with_handover(environ: dict[str, Any], start_response: Any) -> Any:
             environ["ingest.handover"] = True
+            if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
+                environ["wsgi.input"] = PacedBody(environ["wsgi.input"], self._stall_seconds)
             return app(environ, start_response)
 
-        self._app = app
         self._bound_streams()
         _spare_the_collector()
         self.wsgi: Any = with_handover
@@ -44,6 +66,22 @@ class RelayWorker(GeventWorker):  # type: ignore[misc]
         open_files = admission.allow_open_files(seats.most + admission.SPARE_FILES)
         if seats.keep_within(open_files):
             self.log.warning("only %d streams: no more than %d files may be open (ulimit -n)", seats.most, open_files)
+
+    def _settings(self) -> Settings:
+        from ingest_web import services
+
+        return services.of(self._app).settings
+
+    def handle_request(self, listener_name: object, req: Request, sock: socket.socket, addr: object) -> None:
+        """Answer a request. An answer that nobody takes is given up, and a body that nobody reads is let go of."""
+        sock.settimeout(self._stall_seconds)
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        except TimeoutError:
+            self.log.info("closing a connection that takes no answer")
+            raise StopIteration from None
+        if not _drained(req.body):
+            req.body.failed = True  # gunicorn's word for: what follows on this connection is no request
 
     def is_already_handled(self, respiter: object) -> bool:
         """End the request loop: with keep-alive it would go on reading the descriptor that the hub has now."""
@@ -71,6 +109,21 @@ class RelayWorker(GeventWorker):  # type: ignore[misc]
         current = services.of(self._app)
         current.hub.drain(current.settings.drain_seconds, current.settings.retry_ms)
         current.hub.stop()
+
+
+def _drained(body: Body) -> bool:
+    """Whether the rest of a body came and was thrown away, within the time for that.
+
+    gunicorn would do it too, but a kilobyte at a time, and while a sender is fast nobody else would have the loop.
+    """
+    turn = Turn()
+    try:
+        with gevent.Timeout(LINGER_SECONDS, TimeoutError()):
+            while body.read(PIECE_BYTES):
+                turn.step()
+    except (OSError, ParseException):
+        return False
+    return True
 
 
 def _spare_the_collector() -> None:

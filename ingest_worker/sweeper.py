@@ -74,7 +74,9 @@ class Sweeper:
         if not self._holds_lock():
             return
         if self._clock() >= self._may_take_back_at:
-            for document_id in {*self._worklist.in_hand(), *self._next_to_audit()}:
+            audited = self._next_to_audit()
+            self._store.seats.keep(audited)
+            for document_id in {*self._worklist.in_hand(), *audited}:
                 self._look_over(document_id)
         self._tell_the_waiting()
         try:

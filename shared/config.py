@@ -29,6 +29,9 @@ CLIENT_VARIABLES = frozenset({"INGEST_SERVER", "INGEST_API_KEY"})
 LONGEST_SOCKET_PATH_BYTES = 100
 
 
+_WITH_KEYS = " Holds with `INGEST_AUTH=keys`; 0 is no bound."
+
+
 class Engine(StrEnum):
     """Who reads the pages of a PDF."""
 
@@ -70,7 +73,29 @@ class Settings(BaseModel):
         description="The same bytes with the same options get the earlier result at once. An upload may refuse it.",
     )
 
+    limit_requests_per_minute: int = Field(
+        12_000, ge=0, description="Requests of a tenant, opened streams included, over all web nodes." + _WITH_KEYS
+    )
+    limit_bytes_per_hour: int = Field(
+        100 * 1024**3, ge=0, description="Bytes that a tenant may upload in an hour, over all web nodes." + _WITH_KEYS
+    )
+    limit_documents: int = Field(
+        10_000, ge=0, description="Documents of a tenant that are on their way at the same time." + _WITH_KEYS
+    )
+    limit_streams: int = Field(
+        10_000, ge=0, description="Streams of a tenant that are open at the same time, over all web nodes." + _WITH_KEYS
+    )
+    idempotency_seconds: int = Field(
+        24 * 3600, gt=0, description="For so long an `Idempotency-Key` of an upload gets the answer that it got first."
+    )
     max_upload_bytes: int = Field(1024**3, gt=0, description="A larger upload is refused with 413.")
+    upload_stall_seconds: float = Field(
+        20,
+        gt=0,
+        le=600,
+        description="64 KiB of a request's body must come, and of an answer be taken, in this time; else it is ended, "
+        "an upload with 408.",
+    )
     max_pages: int = Field(20_000, gt=0, description="A document of more pages is `FAILED`, code `too_many_pages`.")
     max_page_characters: int = Field(
         200_000, gt=0, description="A page of more characters is left out, and named in `warnings`."
@@ -206,6 +231,11 @@ class Settings(BaseModel):
             return cls.model_validate(values).filled_in()
         except ValidationError as error:
             raise SettingsError(_first_problem(error)) from error
+
+    def bound(self, of: str) -> int:
+        """The limit ``INGEST_LIMIT_<OF>``; 0, no bound, where no keys are asked for: everybody is one tenant there."""
+        limit: int = getattr(self, f"limit_{of}")
+        return limit if self.auth == "keys" else 0
 
     def filled_in(self) -> Settings:
         """The same settings with what follows from `var` written out, and `var` absolute."""

@@ -14,13 +14,19 @@
     │   ├── UnknownDelivery        404  unknown_delivery
     │   ├── EndpointDisabled       409  endpoint_disabled
     │   ├── TooManyEndpoints       409  too_many_endpoints
+    │   ├── TooSlow                408  too_slow
     │   ├── NotReady               409  not_ready
     │   ├── NotRetryable           409  not_retryable
     │   ├── TooLarge               413  too_large
     │   ├── UnsupportedMediaType   415  unsupported_media_type
     │   ├── EmptyFile              422  empty_file
     │   ├── InvalidOption          422  invalid_option
-    │   └── RefusedUrl             422  refused_url
+    │   ├── RefusedUrl             422  refused_url
+    │   ├── IdempotencyKeyReused   422  idempotency_key_reused
+    │   └── Exhausted              the tenant has had its share for the moment
+    │       ├── RateLimited        429  rate_limited
+    │       ├── QuotaOfBytes       429  quota_bytes
+    │       └── TooManyDocuments   429  too_many_documents
     ├── StoreUnavailable           503  unavailable
     ├── Refused                  a write that came too late; the writer stops without noise
     │   ├── StaleAttempt           409  stale_attempt
@@ -156,6 +162,14 @@ class TooManyEndpoints(RequestError):
     title = "There are too many webhook endpoints"
 
 
+class TooSlow(RequestError):
+    """The body comes more slowly than ``INGEST_UPLOAD_STALL_SECONDS`` allows."""
+
+    code = "too_slow"
+    status = 408
+    title = "The request took too long to come"
+
+
 class NotReady(RequestError):
     """The result was asked for before there is one."""
 
@@ -210,6 +224,48 @@ class InvalidOption(RequestError):
     code = "invalid_option"
     status = 422
     title = "An option is not valid"
+
+
+class IdempotencyKeyReused(RequestError):
+    """The key came before, with another file or other options."""
+
+    code = "idempotency_key_reused"
+    status = 422
+    title = "The Idempotency-Key belongs to another upload"
+
+
+class Exhausted(RequestError):
+    """The tenant (or the address) has had its share; the same request may succeed in ``retry_after_seconds``.
+
+    ``policy`` is the bound in the words of the header ``RateLimit-Policy``, empty for what is not counted by time.
+    """
+
+    code = "rate_limited"
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, detail: str, retry_after_seconds: int, policy: str = "") -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+        self.policy = policy
+
+
+class RateLimited(Exhausted):
+    """More requests than ``INGEST_LIMIT_REQUESTS_PER_MINUTE``, or more of another kind in a time."""
+
+
+class QuotaOfBytes(Exhausted):
+    """More bytes than ``INGEST_LIMIT_BYTES_PER_HOUR``."""
+
+    code = "quota_bytes"
+    title = "Too many bytes"
+
+
+class TooManyDocuments(Exhausted):
+    """More documents on their way than ``INGEST_LIMIT_DOCUMENTS``."""
+
+    code = "too_many_documents"
+    title = "Too many documents are on their way"
 
 
 class StoreUnavailable(IngestError):

@@ -114,6 +114,11 @@ class KeyRing:
             rows = connection.execute(query if tenant is None else query.where(API_KEYS.c.tenant == tenant)).all()
         return [_key(row) for row in rows]
 
+    def ids(self) -> frozenset[str]:
+        """The ids of all keys, also of those that are revoked."""
+        with reachable(), self._engine.connect() as connection:
+            return frozenset(connection.execute(select(API_KEYS.c.id)).scalars())
+
     def live(self, key_ids: Collection[str]) -> frozenset[str]:
         """Those of these keys that are not revoked."""
         found: set[str] = set()

@@ -37,6 +37,9 @@ SERVED = f"{PREFIX}served"
 #: Whoever holds this string sweeps.
 SWEEPING = f"{PREFIX}sweeping"
 
+#: Put before every counter of the limits: strings that expire with their time.
+LIMITS = f"{PREFIX}limit"
+
 #: Put before every key that Celery keeps in the broker.
 BROKER_PREFIX = f"{PREFIX}broker:"
 
@@ -104,3 +107,18 @@ def index(tenant: str) -> str:
 def result(fingerprint: str) -> str:
     """String: the id of a COMPLETED document of the same tenant with these bytes and options."""
     return f"{PREFIX}result:{fingerprint}"
+
+
+def active(tenant: str) -> str:
+    """Sorted set: the documents of a tenant that are not final; score: since when, in ms."""
+    return f"{ACTIVE}:{tenant}"
+
+
+def streams(tenant: str) -> str:
+    """Hash: web process -> how many streams of a tenant it holds, and until when that is so."""
+    return f"{PREFIX}streams:{tenant}"
+
+
+def idempotency(digest: str) -> str:
+    """String: what became of the upload with an Idempotency-Key; ``digest`` is of the tenant and the key."""
+    return f"{PREFIX}idempotency:{digest}"

@@ -13,6 +13,9 @@ RENEW_PART = "renew_part"
 SETTLE_PART = "settle_part"
 LAPSE_PARTS = "lapse_parts"
 STRIKE = "strike"
+TAKE_SEAT = "take_seat"
+SHARE_STREAMS = "share_streams"
+SWAP = "swap"
 
 
 @cache

@@ -23,6 +23,7 @@ from shared.jobs import FINAL, RETRYABLE, Status, sources_of
 from shared.options import Options
 from shared.parts import PLAN
 from shared.protocol import Failure, Notice, Seq, Stage, State, encode_fields, json_of_hash, timestamp
+from shared.seats import Seats
 
 Clock = Callable[[], datetime]
 
@@ -96,6 +97,7 @@ class Store:
         # A worker removes a document at the end of its retention, with its files and rows; the margin is for the case
         # that none runs then.
         self._expiry_ms = (settings.retention_seconds + EXPIRY_MARGIN_SECONDS) * 1000
+        self.seats = Seats(client, settings)
         self._create = client.register_script(scripts.load(scripts.CREATE_JOB))
         self._record = client.register_script(scripts.load(scripts.RECORD_EVENT))
         self._begin = client.register_script(scripts.load(scripts.BEGIN_ATTEMPT))
@@ -111,7 +113,11 @@ class Store:
             self._redis.ping()
 
     def create(self, document_id: str, source: Source) -> State:
-        """Bring a document into being, PENDING, with its first part waiting, or give the state of the one there is."""
+        """Bring a document into being, PENDING, with its first part waiting, or give the state of the one there is.
+
+        Raises `TooManyDocuments`.
+        """
+        self.seats.take(source.tenant, document_id)
         now = self._clock()
         fields = _first_fields(document_id, source.filename, timestamp(now))
         stored_source = _source_to_hash(source)
@@ -182,10 +188,12 @@ class Store:
     def begin_attempt(self, document_id: str, sealed_password: str = "") -> State:
         """Start a document over that FAILED or was CANCELLED: PENDING again, as the next attempt.
 
-        A password has to be given anew. Raises `OutOfOrder` when it is running or COMPLETED, `UnknownIngestion`.
+        A password has to be given anew. Raises `OutOfOrder` when it is running or COMPLETED, `UnknownIngestion`,
+        `TooManyDocuments`.
         """
         if self.state(document_id).status not in RETRYABLE:
             raise OutOfOrder(f"{document_id} is not one that can be tried again.")
+        self.seats.take(self.source(document_id).tenant, document_id)
         now = self._clock()
         with translated():
             turn = self._enrol(document_id, now)
@@ -194,6 +202,7 @@ class Store:
             code, payload = self._begin(keys=keys.of_document(document_id), args=args)
             if code == b"recorded":
                 self._enrol(document_id, now)  # whoever recorded the end may have struck it off after the first time
+                self.seats.keep([document_id])
                 self._redis.zadd(keys.READY, {document_id: turn})
         return _outcome(code, payload, f"{document_id} is not one that can be tried again.")
 
@@ -230,6 +239,7 @@ class Store:
 
     def retire(self, document_id: str) -> None:
         """Enter a document that is final where those are found, and strike it off elsewhere."""
+        self.seats.free(document_id)
         with translated():
             with self._redis.pipeline(transaction=False) as pipe:
                 outbox.lead_to(pipe, document_id)  # first: once it is struck off below, nobody comes by here again
@@ -240,6 +250,7 @@ class Store:
                 status = pipe.execute()[-1]
             if status and Status(json.loads(status)) not in FINAL:  # somebody has begun the next attempt meanwhile
                 self._redis.zadd(keys.READY, {document_id: self._enrol(document_id, self._clock())})
+                self.seats.keep([document_id])
 
     def state(self, document_id: str) -> State:
         """The present state. Raises `UnknownIngestion`."""
@@ -327,6 +338,7 @@ class Store:
 
     def delete(self, document_id: str) -> None:
         """Remove every trace of a document from Redis, but for what webhooks have still to be told of it."""
+        self.seats.free(document_id)
         with translated():
             tenant = cast("bytes | None", self._redis.hget(keys.source(document_id), "tenant"))
             index = keys.index(tenant.decode() if tenant else DEFAULT_TENANT)

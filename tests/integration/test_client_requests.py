@@ -126,6 +126,33 @@ def test_a_connection_that_breaks_in_mid_upload_is_one_clear_error(server: Scrip
         client.submit(Endless(), filename="endless.pdf")  # type: ignore[arg-type]
 
 
+def test_an_upload_whose_connection_is_lost_is_sent_again_with_the_same_key(
+    server: ScriptedServer, client: Client
+) -> None:
+    """From where the file stood, whole; the server knows by the key that it is the same upload."""
+
+    def take_and_vanish(exchange: Exchange) -> None:
+        exchange.read_body()
+        exchange.reset()
+
+    server.on(UPLOAD, take_and_vanish, Exchange.reset, accepted("A"))
+    file = io.BytesIO(b"before" + b"x" * 200_000)
+    file.seek(len(b"before"))
+    assert client.submit(file, filename="a.txt") == "A"
+    assert len({request.headers["idempotency-key"] for request in server.requests}) == 1
+    assert len(server.requests) == 3
+    assert server.requests[2].body.count(b"x") >= 200_000
+    assert b"before" not in server.requests[2].body
+
+
+def test_each_upload_has_a_key_of_its_own(server: ScriptedServer, client: Client) -> None:
+    """Who submits a file twice wants it twice."""
+    server.on(UPLOAD, accepted("A"))
+    for _ in range(2):
+        client.submit(io.BytesIO(b"x"), filename="a.txt")
+    assert len({request.headers["idempotency-key"] for request in server.requests}) == 2
+
+
 def test_a_file_that_shrinks_is_told(server: ScriptedServer, client: Client, tmp_path: Path) -> None:
     """The length was promised to the server; a shorter file is an error of the file."""
     path = tmp_path / "log.pdf"

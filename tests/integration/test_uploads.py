@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import socket
+import tracemalloc
 from pathlib import Path
 
 import httpx
 import pytest
 
-from ingest_web import services
+from ingest_web import forms, services
 from shared import keys, task_names
-from shared.jobs import Status
 from shared.sealing import Seal
 from shared.storage import source_path
 from shared.worklist import Worklist
+from tests.records import complete
 
 HALF = b'Content-Disposition: form-data; name="file"; filename="a.pdf"\r\n\r\n%PDF-'
 PDF = b"%PDF-1.7\n" + b"x" * 5000
@@ -136,6 +138,41 @@ def test_a_request_without_a_whole_file_is_a_400(http, settings, client, body, c
     assert (answer.status_code, answer.json["code"]) == (400, code)
     assert stored(settings) == []
     assert client.keys("*") == []
+
+
+MEBIBYTE = 1024 * 1024
+
+
+def nested(depth: int) -> bytes:
+    """A body whose first part claims to be such a body itself, and so on."""
+    return b"".join(b"--x%d\r\nContent-Type: multipart/mixed; boundary=x%d\r\n\r\n" % (n, n + 1) for n in range(depth))
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n' * 100_000, {}),
+        (b"--x\r\nContent-Disposition: form-data; name=" + b"a" * (8 * MEBIBYTE), {}),
+        (b"--x\r\n" + b"X: y\r\n" * MEBIBYTE, {}),
+        (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + b"1" * (8 * MEBIBYTE), {}),
+        (nested(100_000).replace(b"--x0", b"--x", 1), {}),
+        (b"\r\n" * (4 * MEBIBYTE), {}),
+        (gzip.compress(b"--x\r\n" + HALF + b"x" * (64 * MEBIBYTE)), {"Content-Encoding": "gzip"}),
+    ],
+    ids=["parts", "a long header", "headers", "a long field", "boundaries", "no boundary", "gzip"],
+)
+def test_a_multipart_bomb_is_refused_before_it_is_held(http, settings, body, headers):
+    """Some pieces of it are read, and never is more than that in memory."""
+    stream = io.BytesIO(body)
+    announced = {"CONTENT_TYPE": "multipart/form-data; boundary=x", "CONTENT_LENGTH": str(len(body))}
+    tracemalloc.start()
+    answer = http.post("/ingestions", headers=headers, environ_overrides={**announced, "wsgi.input": stream})
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 400 <= answer.status_code < 500
+    assert stream.tell() <= 4 * forms.PIECE_BYTES
+    assert peak_bytes < 2 * MEBIBYTE
+    assert stored(settings) == []
 
 
 def test_a_pdf_is_known_by_its_content(http):
@@ -272,18 +309,11 @@ def test_an_unexpected_error_shows_nothing_of_the_inside(http, app, monkeypatch)
     assert b"NoneType" not in answer.data
 
 
-def completed(store, document_id):
-    """As a worker would leave it."""
-    for status in (Status.PARSING, Status.CHUNKING, Status.LOADING, Status.COMPLETED):
-        store.record(document_id, 1, status, "moved")
-    store.remember_result(document_id, store.source(document_id))
-
-
 def test_the_same_bytes_with_the_same_options_get_the_earlier_result(http, store, settings):
     """At once: 200 with the id of the document that is there, and nothing new is stored."""
     first = send(http, PDF).json
     assert (first["reused"], send(http, PDF).status_code) == (False, 202)
-    completed(store, first["id"])
+    complete(store, first["id"])
     before = stored(settings)
     again = send(http, PDF, "another name.pdf")
     assert again.status_code == 200
@@ -300,7 +330,7 @@ def test_the_same_bytes_with_the_same_options_get_the_earlier_result(http, store
 def test_another_upload_is_ingested_anew(http, store, data, fields):
     """Whatever may change the result, or the uploader's wish."""
     document_id = send(http, PDF).json["id"]
-    completed(store, document_id)
+    complete(store, document_id)
     answer = send(http, data, **fields)
     assert answer.status_code == 202
     assert answer.json["id"] != document_id
@@ -309,7 +339,7 @@ def test_another_upload_is_ingested_anew(http, store, data, fields):
 def test_a_result_that_was_deleted_is_not_given(http, store):
     """Nor is one that expired."""
     document_id = send(http, PDF).json["id"]
-    completed(store, document_id)
+    complete(store, document_id)
     assert http.delete(f"/ingestions/{document_id}").status_code == 204
     assert send(http, PDF).status_code == 202
 
@@ -318,7 +348,7 @@ def test_a_setting_can_switch_reuse_off(make_app, store):
     """And then an upload can ask for it."""
     http = make_app(reuse=False).test_client()
     document_id = send(http, PDF).json["id"]
-    completed(store, document_id)
+    complete(store, document_id)
     assert send(http, PDF).status_code == 202
     assert send(http, PDF, reuse="true").json["id"] == document_id
 

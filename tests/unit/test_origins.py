@@ -54,7 +54,10 @@ def test_an_allowed_origin_is_told_its_own_name():
     assert origins.of_answer(APP) == (
         ("Vary", "Origin"),
         ("Access-Control-Allow-Origin", APP),
-        ("Access-Control-Expose-Headers", "Location, Retry-After, Ingest-Partial"),
+        (
+            "Access-Control-Expose-Headers",
+            "Location, Retry-After, RateLimit, RateLimit-Policy, Idempotent-Replayed, Ingest-Partial",
+        ),
     )
     assert origins.of_preflight(APP) == (
         ("Vary", "Origin"),
