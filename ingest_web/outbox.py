@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from ingest_web.cursor import Cursor
 from ingest_web.events import Event
 from ingest_web.replay import REPLAY_EVENTS
+from shared.protocol import Seq
 
 #: A viewer may be so many events behind before they are conflated, of so many bytes together. The latest of a document
 #: takes no memory then: the process holds it anyway.
@@ -60,7 +61,7 @@ class Outbox:
             self._events, self._bytes = [], 0
         self._events.append(event)
         self._bytes += len(event.frame)
-        if self._bytes > MOST_BYTES or len(self._events) > max(MOST_EVENTS, 2 * self.cursor.count):
+        if self._bytes > MOST_BYTES or len(self._events) > self._most_events:
             self._conflate()
 
     def frame(self, event: Event) -> bytes:
@@ -86,10 +87,27 @@ class Outbox:
             document_id = event.document_id
             self._events = [one for one in self._events if one.document_id != document_id or one.seq < event.seq]
 
+    @property
+    def _most_events(self) -> int:
+        return max(MOST_EVENTS, 2 * self.cursor.count)
+
     def _conflate(self) -> None:
-        events = self._events or []
-        self._events, self._bytes = latest_of_each(events), 0
-        self.conflated += len(events) - len(self._events)
+        # What brings a viewer up to date and what came meanwhile have events in common: these are no reason.
+        self._events = events = without_repeats(self._events or [])
+        if self._bytes > MOST_BYTES or len(events) > self._most_events:
+            self._events, self._bytes = latest_of_each(events), 0
+            self.conflated += len(events) - len(self._events)
+
+
+def without_repeats(events: Sequence[Event]) -> list[Event]:
+    """The events that are news after those before them."""
+    seqs: dict[str, Seq] = {}
+    news = []
+    for event in events:
+        if event.rewinds or event.seq > seqs.get(event.document_id, -1):
+            seqs[event.document_id] = event.seq
+            news.append(event)
+    return news
 
 
 def latest_of_each(events: Sequence[Event]) -> list[Event]:
