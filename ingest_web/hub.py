@@ -299,6 +299,10 @@ class Hub:
                     self._read_if_needed(topic)
 
     def _published(self, topic: Topic, data: bytes, now: float) -> None:
+        if not data:  # the document was removed; read again, lest that is long ago and there is one anew
+            topic.doubt()
+            self._read_if_needed(topic)
+            return
         try:
             event = Event.of(topic.document_id, topic.opening, data)
         except ValueError:

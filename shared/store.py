@@ -347,6 +347,7 @@ class Store:
                 pipe.delete(*keys.removable(document_id))
                 for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED, keys.FINISHED, index):
                     pipe.zrem(key, document_id)
+                pipe.publish(keys.channel(document_id), "")
                 pipe.execute()
 
 

@@ -283,6 +283,23 @@ def test_a_document_that_is_silent_for_too_long_is_read_again(hub_over):
     wait_until(lambda: watching.has(1, 2))
 
 
+def test_a_document_that_is_removed_is_not_watched_any_longer(hub_over):
+    """Whoever watches it among others is told at once, and nobody is shown what was known of it."""
+    played = Redis(d=1, e=1)
+    hub = hub_over(played)
+    watching = Watching(hub, "d", "e")
+    for name in "de":
+        wait_until(lambda name=name: played.pubsub.was_asked_for(name))
+        played.pubsub.confirms(name)
+    watching.joined()
+    del played.newest["d"]
+    played.pubsub.says(b"message", keys.channel("d").encode(), b"")
+    wait_until(lambda: watching.viewer.closed)
+    late = Watching(hub, "d")
+    late.joining.join()
+    assert isinstance(late.error, UnknownIngestion)
+
+
 def test_a_document_that_could_not_be_read_is_read_later(hub_over):
     """An outage in the very moment of the reading is no reason to stay in the dark."""
 
