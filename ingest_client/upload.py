@@ -26,11 +26,13 @@ class Upload:
         self._sent_bytes = 0
         self._start = None if self._size_bytes is None else file.tell()
         self._connection: Any = None
+        self._has_connected = False
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """httpcore's ``trace`` extension: it tells which connection the request travels on."""
         if event == "connection.connect_tcp.complete":
             self._connection = info["return_value"]
+            self._has_connected = True
         elif event.startswith(("connection.start_tls", "proxy_stream", "http2.")):
             self._connection = None
 
@@ -50,12 +52,12 @@ class Upload:
         return piece
 
     def rewind(self) -> bool:
-        """Go back to the beginning if some of it was sent, and the file can be read again; whether that is so."""
-        if self._start is None or not self._sent_bytes:
+        """Go back to the beginning, if the server was reached and the file can be read again; whether that is so."""
+        if self._start is None or not self._has_connected:
             return False
         self._file.seek(self._start)
         self._sent_bytes = 0
-        self._connection = None
+        self._connection, self._has_connected = None, False
         return True
 
     def tell(self) -> int:
