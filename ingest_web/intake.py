@@ -58,7 +58,8 @@ def _bring_in_once(document_id: str, source: Source, terms: Terms, claims: Claim
             mine = replace(mine, document_id=found.document_id, status=found.status, code=found.code)
         return replace(_under(claims, mine, source), earlier=found.earlier if found else None)
     except BaseException:
-        if claims.release(mine):
+        # A claim on an earlier document says nothing of what this upload has stored: nobody counts on that.
+        if mine.document_id != document_id or claims.release(mine):
             _undo(document_id)
         raise
 

@@ -98,6 +98,17 @@ def test_another_upload_with_the_same_key_is_refused(nodes, settings, data, name
     assert stored(settings) == [source_path(first)]
 
 
+def test_what_is_refused_leaves_nothing_also_when_the_key_stands_for_an_earlier_result(nodes, settings, store):
+    """Of the upload that is refused; the earlier document stays."""
+    first = send(nodes[0], None).json["id"]
+    complete(store, first)
+    assert send(nodes[0], "k").json["id"] == first
+    refused = send(nodes[1], "k", name="b.pdf")
+    assert (refused.status_code, refused.json["code"]) == (422, "idempotency_key_reused")
+    assert documents(nodes[0]) == [first]
+    assert stored(settings) == [source_path(first)]
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256, "schlüssel", "a\tb", "a\x7f"])
 def test_a_key_that_is_none_is_refused(nodes, settings, key):
     """Empty, too long, or of other characters than a header can be trusted with."""
