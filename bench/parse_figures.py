@@ -17,6 +17,18 @@ MOST_BEYOND_READING = 0.05
 LEAST_ALIKE = 0.98
 
 
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """How long a document took, from the record that is made to the state COMPLETED, by the record.
+
+    And how much CPU time its readers had meanwhile, and all other processes of the worker together.
+    """
+
+    seconds: float
+    reading_cpu_seconds: float
+    other_cpu_seconds: float
+
+
 @dataclass
 class Figures:
     """What was measured of one file. Times in seconds, of each round; those of the service by engine and processes."""
@@ -24,14 +36,19 @@ class Figures:
     name: str
     quality: Quality
     loop_seconds: list[float] = field(default_factory=list)
-    in_process_seconds: list[float] = field(default_factory=list)
+    #: With the pdfplumber engine on one process.
+    on_one: list[Ingested] = field(default_factory=list)
     service_seconds: dict[tuple[Engine, int], list[float]] = field(default_factory=dict)
 
     @property
     def beyond_reading(self) -> list[float]:
-        """What the service costs beyond the reading itself, as a share of it, of each round."""
-        service = self.service_seconds[Engine.PDFPLUMBER, 1]
-        return [ours / alone - 1 for ours, alone in zip(service, self.in_process_seconds, strict=True)]
+        """How much longer it took than the reader was at work, as a share of that, of each round."""
+        return [one.seconds / one.reading_cpu_seconds - 1 for one in self.on_one]
+
+    @property
+    def beside_reading(self) -> list[float]:
+        """The CPU time of the worker's other processes, as a share of the reader's, of each round."""
+        return [one.other_cpu_seconds / one.reading_cpu_seconds for one in self.on_one]
 
     def times_the_loop(self, engine: Engine, processes: int) -> float:
         """How many times as fast as the plain loop, by the medians."""

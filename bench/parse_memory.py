@@ -100,7 +100,7 @@ def measure(pages: int, folder: Path, engine: Engine = Engine.AUTO) -> Memory:
     path.write_bytes(repeated(pdfs.prose(PAGES_MADE), pages))
     memory = Memory(pages, engine)
     with warm_floor(folder / "memory", 1) as floor, Watch(floor.worker.pid, memory):
-        memory.seconds = ingest(floor, path, engine, "long")
+        memory.seconds = ingest(floor, path, engine, "long").seconds
     return memory
 
 

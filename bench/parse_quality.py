@@ -15,11 +15,13 @@ import pdfplumber
 from rich.console import Console
 from rich.table import Table
 
-from bench.alone import LIMITS
 from ingest_worker.stages import pdf
+from ingest_worker.stages.reading import Limits
 from shared.config import Engine
 from shared.documents import Page
 from shared.errors import DocumentError
+
+LIMITS = Limits(pages=100_000, page_characters=1_000_000)
 
 #: The words are compared on so many pages, spread over the document.
 COMPARED_PAGES = 40

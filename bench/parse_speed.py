@@ -22,7 +22,6 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import parse_files, parse_memory, parse_quality
-from bench.alone import LIMITS
 from bench.floors import ingest, warm_floor
 from bench.parse_figures import Figures, verdicts
 from ingest_worker.stages import pdf
@@ -31,9 +30,10 @@ from shared.errors import DocumentError
 
 #: Printed below the figures.
 NOTES = f"""\
-cost beyond reading: what tasks, storage and progress add to the pdfplumber engine's own time, on one process: the
-median of the rounds, and the least and the most. In each round a fresh process reads the file by itself, and then the
-service does, whose reader is as fresh. Neither has the start of Python and imports counted.
+cost beyond reading: what tasks, storage and progress add to the pdfplumber engine's own time, on one process: how much
+longer a document took than its reader was at work, by that process's own CPU time in the same run; the median of the
+rounds, and the least and the most. In square brackets the CPU time of the worker's other processes: most of it is spent
+while the reader goes on.
 {parse_quality.NOTES}"""
 
 
@@ -45,17 +45,18 @@ def measure(path: Path, folder: Path, rounds: int) -> Figures:
             with warm_floor(Path(tempfile.mkdtemp(dir=folder)), processes) as floor:
                 seconds = figures.service_seconds[engine, processes] = []
                 for number in range(rounds):
-                    if (engine, processes) == (Engine.PDFPLUMBER, 1):  # side by side, as the machine is never the same
-                        figures.in_process_seconds.append(_alone("engine", path))
-                    seconds.append(ingest(floor, path, engine, f"{number}"))
+                    ingested = ingest(floor, path, engine, f"{number}")
+                    seconds.append(ingested.seconds)
+                    if (engine, processes) == (Engine.PDFPLUMBER, 1):
+                        figures.on_one.append(ingested)
             if engine is Engine.AUTO:
-                figures.loop_seconds.append(_alone("loop", path))
+                figures.loop_seconds.append(_loop(path))
     return figures
 
 
-def _alone(what: str, path: Path) -> float:
+def _loop(path: Path) -> float:
     """Seconds, in a process where nothing else is: what this one holds would slow it down."""
-    return float(subprocess.check_output([sys.executable, "-m", "bench.alone", what, str(path)], text=True))
+    return float(subprocess.check_output([sys.executable, "-m", "bench.alone", str(path)], text=True))
 
 
 def show(all_figures: list[Figures]) -> None:
@@ -72,7 +73,8 @@ def show(all_figures: list[Figures]) -> None:
             speed = pages / median(figures.service_seconds[key])
             cells.append(f"{speed:.1f} ({figures.times_the_loop(*key):.2f} x)")
         beyond = figures.beyond_reading
-        cells.append(f"{median(beyond):+.1%} ({min(beyond):+.1%} to {max(beyond):+.1%})")
+        spread = f"{min(beyond):+.1%} to {max(beyond):+.1%}"
+        cells.append(f"{median(beyond):+.1%}, {spread} [{median(figures.beside_reading):.1%}]")
         table.add_row(*cells)
     Console(width=200).print(table, _qualities(all_figures), NOTES, _verdicts(all_figures), highlight=False)
 
@@ -96,7 +98,7 @@ def _verdicts(all_figures: list[Figures]) -> Table:
 def _given(paths: list[Path], folder: Path) -> Iterator[Path]:
     for path in paths:
         try:
-            with pdf.opened(path, Engine.AUTO, LIMITS):
+            with pdf.opened(path, Engine.AUTO, parse_quality.LIMITS):
                 yield parse_files.long_enough(path, folder)
         except DocumentError as error:
             Console().print(f"{path.name} is left out. {error.detail}", highlight=False)

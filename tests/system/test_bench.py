@@ -124,9 +124,12 @@ def test_parse_speed_measures_each_engine_on_the_same_file(tmp_path, capsys):
     figures = parse_speed.measure(tmp_path / "prose.pdf", tmp_path, rounds=1)
     parse_speed.show([figures])
     assert figures.quality.pages == 10
-    measured = [figures.loop_seconds, figures.in_process_seconds, *figures.service_seconds.values()]
-    assert [len(seconds) for seconds in measured] == [2, 1, 1, 1, 1, 1]
+    measured = [figures.loop_seconds, *figures.service_seconds.values()]
+    assert [len(seconds) for seconds in measured] == [2, 1, 1, 1, 1]
     assert all(min(seconds) > 0 for seconds in measured)
+    (one,) = figures.on_one
+    assert 0 < one.reading_cpu_seconds < one.seconds
+    assert one.other_cpu_seconds > 0
     assert len(figures.beyond_reading) == 1
     printed = capsys.readouterr().out
     for verdict in verdicts(figures):
