@@ -93,7 +93,9 @@ def _cut(taken: _Window, cutter: MarkdownSplitter | TextSplitter, kept_back: int
     pieces = [(start, start + len(piece)) for start, piece in cutter.chunk_indices(taken.covered(text))]
     certain = max(1, len(pieces) - kept_back)  # at least one, so that a window can't grow without end
     for start, end in pieces[:certain]:
-        yield first + start, text[start:end], taken
+        # What a window begins with is cut anew, and may end within what was given away already.
+        if taken.is_news(first + end):
+            yield first + start, text[start:end], taken
     taken.drop(first + (pieces[certain][0] if certain < len(pieces) else len(text)))
 
 
@@ -103,6 +105,7 @@ class _Window:
     def __init__(self, chunk_size: int) -> None:
         self.start = 0
         self.size = 0
+        self._given_away = 0
         self._chunk_size = chunk_size
         self._texts: list[str] = []
         self._page_starts: list[int] = []
@@ -127,6 +130,12 @@ class _Window:
         self._pages_before += gone
         del self._page_starts[:gone]
         self._tables = [table for table in self._tables if table.end > start]
+
+    def is_news(self, end: int) -> bool:
+        """Whether a piece that ends there says more than those that were given away; if so, it is now."""
+        is_news = end > self._given_away
+        self._given_away = max(end, self._given_away)
+        return is_news
 
     def text(self) -> str:
         """The window's text."""

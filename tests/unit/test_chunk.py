@@ -66,6 +66,14 @@ def test_no_word_is_lost(texts, options, markup):
     assert all(one.start < other.start and one.end < other.end for one, other in pairwise(found))
 
 
+def test_a_window_gives_nothing_away_twice():
+    """What the next one begins with is cut anew, and may end before what the one before gave away."""
+    text = "1111`1`\n>" + "1111111111`1`\n>" * 6 + "111111"
+    options = Options(chunk_size=50, chunk_overlap=5)
+    found = split(pages(*[text] * 4), options, markup=True, window=0)
+    assert all(one.end < other.end for one, other in pairwise(found))
+
+
 @given(LAID_OUT, ALL_OPTIONS, st.booleans())
 def test_a_table_that_fits_is_never_cut(blocks, options, markup):
     """It is whole in one chunk at least, and whole in every chunk that has a part of it; its cells are there too."""
