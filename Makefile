@@ -14,7 +14,7 @@ run: $(VENV)/.run ## install and start everything on this machine
 test: $(VENV)/.dev ## install, check and run the whole suite
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m tests.browser
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not alone"  # most of them wait, or use one core
+	@$(BIN)/pytest --numprocesses 3 --dist loadfile -m "not alone"  # many of them wait: three keep two cores busy
 	@$(BIN)/pytest -m alone
 
 check: $(VENV)/.dev ## lint, types and architecture

@@ -17,7 +17,7 @@ from shared.protocol import Notice
 from tests import pdfs
 
 LIMITS = Limits(pages=1000, page_characters=200_000)
-PAGE_SECONDS = 3
+PAGE_SECONDS = 1.5
 
 #: Whatever a file does: two tries at a page, and the other pages.
 BOUND_SECONDS = 60
@@ -35,7 +35,7 @@ def read(tmp_path):
         path = tmp_path / "file.pdf"
         path.write_bytes(pdf)
         inherited = psutil.Process().memory_info().vms
-        walls = Walls(PAGE_SECONDS, inherited + (400 << 20))
+        walls = Walls(PAGE_SECONDS, inherited + (200 << 20))
         findings = Findings()
         began = time.monotonic()
         with Sandbox(lambda: opened(path, engine, LIMITS), walls=walls, tick=lambda: None) as document:
