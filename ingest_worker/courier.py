@@ -29,10 +29,10 @@ from ingest_worker import verdicts
 from ingest_worker.collector import Collector
 from ingest_worker.egress import Egress
 from ingest_worker.lanes import Claim, Claims, Lanes, Outcome
-from ingest_worker.sender import Sender
+from ingest_worker.sender import Sender, Sent
 from shared import addresses, connections, logs
 from shared.config import Settings
-from shared.deliveries import Deliveries, DeliveryState
+from shared.deliveries import Attempt, Deliveries, DeliveryState, Fault
 from shared.errors import SettingsError, StoreUnavailable
 from shared.outbox import OUTCOMES, Outbox
 from shared.sealing import Seal
@@ -174,7 +174,15 @@ class Courier:
                 log.warning("webhook.endpoint_disabled", endpoint=claim.endpoint.id, reason=verdict.disabled_because)
 
     async def _deliver(self, claim: Claim) -> Outcome:
-        sent = await self._sender.send(claim)
+        at, began = time.time(), time.monotonic()
+        try:
+            return self._judged(claim, await self._sender.send(claim))
+        except Exception:  # what nobody had thought of must end by the schedule too, and not come back by its lease
+            log.exception("webhook.attempt_broke_off", message=claim.message_id)
+            duration_ms = round((time.monotonic() - began) * 1000)
+            return self._judged(claim, Sent(Attempt(at, duration_ms, {}, error=Fault.COURIER_FAILED)))
+
+    def _judged(self, claim: Claim, sent: Sent) -> Outcome:
         verdict = verdicts.judge(
             claim,
             sent.attempt,

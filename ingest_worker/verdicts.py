@@ -74,7 +74,7 @@ def _wait_seconds(retry_after: str | None, now: float) -> float | None:
         return min(float(text[:10]), MOST_RETRY_AFTER_SECONDS)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a year that no number of C holds
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return min(max(aware.timestamp() - now, 0.0), MOST_RETRY_AFTER_SECONDS)

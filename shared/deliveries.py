@@ -64,6 +64,8 @@ class Fault(StrEnum):
     BROKEN_ANSWER = "broken_answer"
     #: The endpoint's secret was sealed with another key than the courier has.
     SEALED_OTHERWISE = "sealed_otherwise"
+    #: The courier itself broke it off; its log says why.
+    COURIER_FAILED = "courier_failed"
     #: Nothing was sent.
     ENDPOINT_DISABLED = "endpoint_disabled"
 

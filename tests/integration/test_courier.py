@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from ingest_worker import courier as courier_module
 from ingest_worker.collector import Collector
 from ingest_worker.courier import Courier
+from ingest_worker.sender import Sender
 from ingest_worker.sweeper import Sweeper
 from shared import connections, keys, signing
 from shared.broker import make_celery
@@ -328,6 +329,21 @@ def test_a_courier_with_another_key_sends_nothing_unsigned(settings, database, s
         wait_until(lambda: [one for one in deliveries.of_endpoint(endpoint.id, 1) if one.attempts])
     (delivery,) = deliveries.of_endpoint(endpoint.id, 1)
     assert (delivery.attempts[0].error, delivery.attempts[0].headers) == ("sealed_otherwise", {})
+
+
+def test_an_attempt_that_breaks_off_is_one_like_others(settings, database, store, add, deliveries, monkeypatch):
+    """Whatever it was that nobody had thought of: it is listed, and the schedule comes to its end."""
+    endpoint = add("ok", "broken-off", ("ingestion.completed",))
+    ingest(store, "d1")
+
+    async def send(*_: object) -> None:
+        raise OverflowError("unheard of")
+
+    monkeypatch.setattr(Sender, "send", send)
+    with couriers(settings, database):
+        wait_until(lambda: [one for one in deliveries.of_endpoint(endpoint.id, 1) if one.finished_at])
+    (delivery,) = deliveries.of_endpoint(endpoint.id, 1)
+    assert [one.error for one in delivery.attempts] == ["courier_failed"] * 4
 
 
 def test_a_turn_that_fails_is_not_the_last(settings, database, store, receiver, add, monkeypatch):

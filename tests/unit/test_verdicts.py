@@ -93,7 +93,20 @@ def test_who_is_busy_may_say_when_to_come_again(status, said, seconds):
     assert verdict.due_at == NOW + max(seconds, DELAYS[0])
 
 
-@pytest.mark.parametrize("said", ["-5", "soon", "", "1.5", "1e9", "Fri, 99 Jan 2027", "٣", "120, 60"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "-5",
+        "soon",
+        "",
+        "1.5",
+        "1e9",
+        "Fri, 99 Jan 2027",
+        "٣",
+        "120, 60",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+    ],
+)
 def test_what_is_no_time_is_no_matter(said):
     """The plan is kept."""
     verdict = after(attempt(503), said)
