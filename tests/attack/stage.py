@@ -36,6 +36,9 @@ ORIGIN = "https://app.example.com"
 
 PASSWORD = "correct-horse-battery-staple"
 
+#: A request's body that does not get on for so long is given up.
+STALL_SECONDS = 2.0
+
 #: Of each list of attempts that is drawn from, so many in the short form.
 SAMPLE = 6
 
@@ -136,6 +139,9 @@ class Stage:
             "INGEST_LOG_LEVEL": "debug",
             "INGEST_WEBHOOK_ALLOWED_NETWORKS": f"{OPEN_HOST}/32",
             "INGEST_WEBHOOK_RETRY_SECONDS": "0.1",
+            # What is tried here is not to be stopped for its number; `limits` tries that.
+            "INGEST_LIMIT_REQUESTS_PER_MINUTE": "0",
+            "INGEST_UPLOAD_STALL_SECONDS": str(STALL_SECONDS),
         }
         with ExitStack() as resources:
             self.closed = [resources.enter_context(Trap(host)) for host in CLOSED_HOSTS]
@@ -239,8 +245,8 @@ class Stage:
         return [operation for operation in self.operations if operation.scope]
 
 
-def upload_request(key: Key, data: bytes, filename: str = "a.txt", **fields: str) -> bytes:
-    headers = [*key.headers, ("Content-Type", UPLOAD)]
+def upload_request(key: Key, data: bytes, filename: str = "a.txt", more: Headers = (), **fields: str) -> bytes:
+    headers = [*key.headers, ("Content-Type", UPLOAD), *more]
     return wire.request("POST", "/ingestions", headers, multipart(data, filename, **fields))
 
 
