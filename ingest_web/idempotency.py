@@ -65,6 +65,11 @@ class Claims:
         self._key = keys.idempotency(hashlib.sha256(f"{tenant}\n{key}".encode()).hexdigest())
         self._swap = client.register_script(scripts.load(scripts.SWAP))
 
+    def stand(self) -> bool:
+        """Whether an upload came with the key before."""
+        with translated():
+            return bool(self._redis.exists(self._key))
+
     def make(self, mine: Claim) -> Claim:
         """Claim the key. Gives the claim that stands: this one, or the one that came before."""
         with translated():

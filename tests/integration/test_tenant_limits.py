@@ -134,6 +134,16 @@ def test_documents_on_their_way_are_bounded_over_all_nodes(make_app, acme, zenit
     assert client.zcard(keys.active("acme")) == 2
 
 
+def test_an_upload_that_comes_again_needs_no_seat_of_its_own(make_app, acme):
+    """With its Idempotency-Key it is answered as at first, also when its own document has the last seat."""
+    one, other = nodes(make_app, limit_documents=1)
+    key = {**acme, "Idempotency-Key": "k"}
+    first, again = upload(one, key), upload(other, key)
+    assert (again.status_code, again.json["id"]) == (202, first.json["id"])
+    assert upload(other, key, PDF + b"x").json["code"] == "idempotency_key_reused"
+    assert upload(other, {**acme, "Idempotency-Key": "l"}).json["code"] == "too_many_documents"
+
+
 def bounded(settings, **limits: int):
     return settings.model_copy(update={"auth": "keys", **limits})
 
