@@ -104,8 +104,8 @@ def _given(paths: list[Path], folder: Path) -> Iterator[Path]:
             Console().print(f"{path.name} is left out. {error.detail}", highlight=False)
 
 
-def main() -> None:
-    """The run of ``make bench-parse``."""
+def main() -> int:
+    """The run of ``make bench-parse``. The exit status is 1 when some goal was not met."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pdf", type=Path, nargs="+", default=[], help="files more")
     parser.add_argument("--pages", type=int, default=480, help="of each of the two files that are made for it")
@@ -118,10 +118,12 @@ def main() -> None:
         for path, made in zip(paths, (parse_files.prose, parse_files.tables), strict=True):
             path.write_bytes(made(options.pages))
         paths += _given(options.pdf, folder)
-        show([measure(path, folder, options.rounds) for path in paths])
+        all_figures = [measure(path, folder, options.rounds) for path in paths]
+        show(all_figures)
         if options.memory_pages:
             Console(width=200).print(str(parse_memory.measure(options.memory_pages, folder)), highlight=False)
+    return 0 if all(verdict.met for figures in all_figures for verdict in verdicts(figures)) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
