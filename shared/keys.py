@@ -15,6 +15,9 @@ ACTIVE = f"{PREFIX}active"
 QUEUED = f"{PREFIX}queued"
 #: Some part can be claimed; score: the document's turn.
 READY = f"{PREFIX}ready"
+#: The clock of the turns shows the score of its one member, `CLOCK_HAND`: the largest turn at which a part was claimed.
+CLOCK = f"{PREFIX}clock"
+CLOCK_HAND = "turn"
 #: Some part is in hand; score: when one was last claimed, in ms.
 LEASED = f"{PREFIX}leased"
 #: Final; score: since when, in ms.

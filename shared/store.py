@@ -132,15 +132,19 @@ class Store:
         return State.from_json(payload)
 
     def _enrol(self, document_id: str, now: datetime) -> int:
-        """Enter a document where those that are not final are found. Gives its turn: that of the least served."""
+        """Enter a document where those that are not final are found. Gives its turn: that of the least served.
+
+        What was claimed last says it when nobody waits: those whose parts are all in hand are still to come again.
+        """
         now_ms = round(now.timestamp() * 1000)
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zadd(keys.ACTIVE, {document_id: now_ms}, nx=True)
             pipe.zadd(keys.QUEUED, {document_id: now_ms}, nx=True)
             pipe.zrem(keys.FINISHED, document_id)
+            pipe.zscore(keys.CLOCK, keys.CLOCK_HAND)
             pipe.zrange(keys.READY, 0, 0, withscores=True)
-            first = pipe.execute()[-1]
-        return int(first[0][1]) if first else 0
+            clock, first = pipe.execute()[-2:]
+        return int(max(clock or 0, first[0][1] if first else 0))
 
     def record(
         self,

@@ -5,7 +5,8 @@ scripts decide, within one document; sorted sets over all documents only lead to
 amiss there is mended by the next `lapse` of that document.
 
 Documents take turns by the pages they have been served (start-time fair queueing; Goyal, Vin, Cheng 1996): a new one
-begins where the least served of those that wait stands, so it passes every large one after at most a range.
+begins where the least served of those that wait stands, so it passes every large one after at most a range. The clock
+of the turns never goes back: while nobody waits it shows the turn of the last claim.
 """
 
 from __future__ import annotations
@@ -161,14 +162,16 @@ class Worklist:
         return cast("Sequence[Any]", self._claim(keys=keys.of_document(document_id), args=args))
 
     def _claimed(self, document_id: str, answer: Sequence[Any]) -> Claim:
-        part, token, attempt, lost, turn, spent_ms, characters, total, unit = answer
+        name, token, attempt, lost, turn, spent_ms, characters, total, unit = answer
+        part = part_of(name.decode())
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zadd(keys.READY, {document_id: turn})
+            pipe.zadd(keys.CLOCK, {keys.CLOCK_HAND: turn - max(1, part.pages)}, gt=True)  # where it stood before
             pipe.zrem(keys.QUEUED, document_id)
             pipe.execute()
         return Claim(
             document_id=document_id,
-            part=part_of(part.decode()),
+            part=part,
             token=token.decode(),
             attempt=int(attempt),
             lost=lost,

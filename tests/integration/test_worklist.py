@@ -157,6 +157,36 @@ def test_documents_of_one_size_take_turns(store, worklist):
     assert [set(served[n : n + 3]) for n in (0, 3, 6)] == [set("abc")] * 3
 
 
+def test_who_comes_while_nobody_waits_does_not_begin_at_the_first_turn(store, worklist):
+    """A document whose last range is in hand is not made to wait for as many pages of the new one as it had itself."""
+    planned(store, worklist, "a", 500)
+    for _ in range(49):
+        finish(worklist, worklist.claim())
+    last = worklist.claim()
+    assert worklist.claim() is None  # an idle worker looks, and strikes it off
+    planned(store, worklist, "b", 500)
+    finish(worklist, last)
+    served = []
+    while (claim := worklist.claim()).document_id == "b":
+        served.append(claim.part)
+        finish(worklist, claim)
+    assert claim.part == CHUNK
+    assert len(served) <= 1
+
+
+def test_a_retry_begins_where_the_clock_of_the_turns_stands(store, worklist):
+    """It has no more right to be served than another that comes now."""
+    planned(store, worklist, "a", 20)
+    finish(worklist, worklist.claim())
+    last = worklist.claim()
+    assert worklist.claim() is None
+    store.create("b", SOURCE)
+    store.record("b", 1, Status.CANCELLED, "Cancelled")
+    store.begin_attempt("b")
+    assert last.part == pages(11, 20)
+    assert worklist._redis.zscore(keys.READY, "b") == 11  # the plan's turn and ten pages
+
+
 def test_the_last_range_leads_on_just_once(store, settings, client):
     """Many workers settle at the same time: chunking begins when all pages are there, and only once."""
     worklist = Worklist(client, settings.model_copy(update={"max_parts_in_flight": 100}))
@@ -302,7 +332,7 @@ def test_a_final_state_ends_all_claims(store, worklist, client, status):
     left = {key.decode() for key in client.keys("*")}
     assert left == {
         *(keys.state("d"), keys.events("d"), keys.source("d"), keys.done("d")),
-        *(keys.index(DEFAULT_TENANT), keys.FINISHED, keys.SERVED),
+        *(keys.index(DEFAULT_TENANT), keys.FINISHED, keys.SERVED, keys.CLOCK),
         *(keys.outbox("d"), keys.OUTBOX),
     }
     assert list(worklist.done("d")) == [pages(1, 10)]

@@ -145,6 +145,7 @@ def test_the_document_lists_every_field_state_key_and_answer():
         keys.ACTIVE,
         keys.QUEUED,
         keys.READY,
+        keys.CLOCK,
         keys.LEASED,
         keys.FINISHED,
         keys.SERVED,
