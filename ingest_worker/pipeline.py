@@ -103,13 +103,29 @@ def plan(job: Job) -> None:
     """Count the pages, and have those parsed that no earlier attempt has parsed."""
     job.progress.begin(Status.PARSING, "Opening the file")
     document = job.desk.document(job.document_id, job.tick)
-    done = job.bench.worklist.done(job.document_id)
+    done, gone = _parted(job)
     size = size_of_parts(document.page_count, job.bench.settings.pages_per_part)
     rest = missing(document.page_count, done, size)
     if rest:
         document.look_ahead(rest[0].first)
     kept = sum(part.pages for part in done)
-    job.settle(rest=rest or [CHUNK], plan=Plan(document.page_count, kept, document.unit))
+    job.settle(gone=gone, rest=rest or [CHUNK], plan=Plan(document.page_count, kept, document.unit))
+
+
+def _parted(job: Job) -> tuple[dict[Part, Any], list[Part]]:
+    """The ranges that are parsed, and those of which only the record says so: their files are gone.
+
+    That is so when Redis forgot the end of a document: with that its pages were removed.
+    """
+    there = job.bench.storage.names(pages_folder(job.document_id))
+    done, gone = {}, []
+    for part, found in job.bench.worklist.done(job.document_id).items():
+        path = pages_path(job.document_id, part.first, found["token"])
+        if path.rsplit("/", 1)[-1] in there:
+            done[part] = found
+        else:
+            gone.append(part)
+    return done, gone
 
 
 def parse(job: Job) -> None:
@@ -172,6 +188,9 @@ def chunk_document(job: Job) -> None:
     """From the files of pages to the text of the document and a file of chunks."""
     done = job.bench.worklist.done(job.document_id)
     job.progress.begin(Status.CHUNKING, "Splitting the text into chunks", _warnings(done.values()))
+    if _was_chunked(job):
+        job.settle(then=LOAD, spent_seconds=job.lease.elapsed_seconds)
+        return
     source, storage = job.desk.source(job.document_id), job.bench.storage
     track = job.progress.track(Status.CHUNKING, "Split", job.claim.unit, job.claim.total)
     with (
@@ -188,6 +207,13 @@ def chunk_document(job: Job) -> None:
         )
         file.writelines(to_json_lines(found))
     job.settle(then=LOAD, spent_seconds=job.lease.elapsed_seconds)
+
+
+def _was_chunked(job: Job) -> bool:
+    """Whether the pages are gone because it was COMPLETED before, which Redis forgot: the chunks are there then."""
+    _, gone = _parted(job)
+    chunks = chunks_path(job.document_id).rsplit("/", 1)[-1]
+    return bool(gone) and chunks in job.bench.storage.names(job.document_id)
 
 
 def _reported(job: Job, pages: Iterable[Page], track: Track) -> Iterator[Page]:

@@ -90,6 +90,15 @@ class Storage:
                 shutil.copyfileobj(remote, copy, 1024 * 1024)
             yield local
 
+    def names(self, path: str) -> set[str]:
+        """The names of what is in a folder; none when it is not there."""
+        folder = self._full(path)
+        self._fs.invalidate_cache(folder)  # others write, too
+        try:
+            return {name.rstrip("/").rsplit("/", 1)[-1] for name in self._fs.ls(folder, detail=False)}
+        except FileNotFoundError:
+            return set()
+
     def remove(self, path: str) -> None:
         """Remove a folder with everything in it, such as that of a document, named like it; nothing there is fine."""
         folder = self._full(path)

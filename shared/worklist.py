@@ -197,6 +197,7 @@ class Worklist:
         claim: Claim,
         *,
         finished: Mapping[Part, object] | None = None,
+        gone: Sequence[Part] = (),
         rest: Sequence[Part] = (),
         then: Part | None = None,
         plan: Plan | None = None,
@@ -206,12 +207,12 @@ class Worklist:
     ) -> int:
         """End the work on a part. Gives how many parts of the document wait now.
 
-        ``finished`` maps the ranges that are done to what is to be known of them, in values that JSON holds; ``rest``
-        waits again; ``then`` waits when nothing else does, which happens once. Raises as `renew` does.
+        ``finished`` maps the ranges that are done to what is to be known of them, in values that JSON holds; ``gone``
+        are done no longer; ``rest`` waits again; ``then`` waits when nothing else does, which happens once. Raises as
+        `renew` does.
         """
-        done: list[str | int | float] = [
-            item for part, found in (finished or {}).items() for item in (part.name, json.dumps(found))
-        ]
+        done: Args = [item for part, found in (finished or {}).items() for item in (part.name, json.dumps(found))]
+        done += [item for part in gone for item in (part.name, "")]
         planned = [plan.total, plan.kept, "Parsed", plan.unit] if plan else ["", "", "", ""]
         args: Args = [
             *(listed(FINAL), claim.part.name, claim.token, round(spent_seconds * 1000), characters),

@@ -14,7 +14,7 @@
 -- ARGV[15]  verb            and the words for them, "Parsed" and "pages"
 -- ARGV[16]  unit
 -- ARGV[17]  n               how many names and values follow for what is done
--- ARGV[18 .. 17+n]          part, JSON, ...
+-- ARGV[18 .. 17+n]          part, JSON, ...; '' for one that is done no longer
 -- ARGV[18+n ..]             the names of the parts that wait from now on
 --
 -- Returns   {code, waiting, turn}: 'settled', 'lost_lease', 'unknown_ingestion' or 'already_finished'; how
@@ -37,8 +37,12 @@ if total ~= '' then
 end
 local pages = 0
 for i = 18, 17 + n, 2 do
-  redis.call('HSET', DONE, ARGV[i], ARGV[i + 1])
-  pages = pages + size(ARGV[i])
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', DONE, ARGV[i])
+  else
+    redis.call('HSET', DONE, ARGV[i], ARGV[i + 1])
+    pages = pages + size(ARGV[i])
+  end
 end
 local again = false
 for i = 18 + n, #ARGV do

@@ -38,7 +38,7 @@ from shared.options import Options
 from shared.parts import CHUNK, LOAD, PLAN, Part, pages
 from shared.protocol import State
 from shared.sealing import Seal
-from shared.storage import source_path, text_path
+from shared.storage import pages_folder, source_path, text_path
 from shared.store import Source, Store, utc_now
 from shared.worklist import Claim, Worklist
 from tests import pdfs, texts
@@ -113,6 +113,15 @@ class Bench:
             self._workbench.worklist = Worklist(client, self._workbench.settings)
             yield
         self._workbench.worklist = connected
+
+    @contextmanager
+    def forgetful_redis(self) -> Iterator[None]:
+        """What is written in the block is lost with the end of it, as with the power of the machine."""
+        kept = {key: self.client.dump(key) for key in self.client.keys("*")}
+        yield
+        self.client.flushall()
+        for key, value in kept.items():
+            self.client.restore(key, 0, value)
 
     def lose_part(self, expected: Part | None = None) -> None:
         """A worker claims a part and is gone."""
@@ -351,6 +360,32 @@ def test_a_new_attempt_keeps_the_pages_that_are_parsed(bench):
     assert "Parsed 14 of 35 pages" in again
     assert "Parsed 13 of 35 pages" not in again
     assert list(bench.table.of(DOCUMENT)) == expected
+
+
+@pytest.mark.parametrize("parts", [3, 4], ids=["parsing", "chunking"])
+def test_a_document_whose_end_redis_forgot_is_completed_again(bench, parts):
+    """Its pages were removed by then; the chunks are those that it had."""
+    bench.upload(pdfs.prose(20))
+    bench.run(parts)  # the plan, two ranges; the chunks
+    with bench.forgetful_redis():
+        bench.run()
+        expected = list(bench.table.of(DOCUMENT))
+    assert not bench.state().is_final
+    bench.run()
+    assert bench.state().status is Status.COMPLETED
+    assert list(bench.table.of(DOCUMENT)) == expected
+
+
+def test_pages_that_are_gone_are_parsed_again_by_the_next_attempt(bench):
+    """The record says that they are parsed; their files say more."""
+    bench.upload(pdfs.prose(20))
+    bench.run(3)  # the plan and two ranges
+    bench.storage.remove(pages_folder(DOCUMENT))
+    bench.run()
+    assert bench.state().error.code == "internal"
+    bench.store.begin_attempt(DOCUMENT)
+    bench.run()
+    assert bench.state().message.startswith("Completed: 20 pages")
 
 
 def test_the_same_document_again_has_the_same_chunks(bench):

@@ -50,6 +50,16 @@ def test_two_writers_of_one_path_do_not_disturb_each_other(tmp_path):
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["pages"]
 
 
+def test_a_folder_tells_the_names_in_it(storage):
+    """None when it is not there; folders in it have names, too."""
+    assert storage.names("d") == set()
+    for path in (source_path("d"), "d/pages/1.jsonl", "e/source"):
+        with storage.writing(path) as file:
+            file.write(b"x")
+    assert storage.names("d") == {"source", "pages"}
+    assert storage.names("d/pages") == {"1.jsonl"}
+
+
 def test_removing_a_document_removes_everything_of_it_and_nothing_else(storage):
     """One call; and once more does no harm."""
     for path in (source_path("d"), pages_path("d", 1, "1.2"), text_path("d"), chunks_path("d"), source_path("e")):
