@@ -196,7 +196,7 @@ class Recovered(TypedDict):
 
 
 class NamedEndpoint(TypedDict):
-    """The endpoint that an upload named; its ``secret`` when this upload has made it."""
+    """The endpoint that an upload named; its ``secret`` when this is the first that has succeeded."""
 
     id: str
     secret: NotRequired[str]

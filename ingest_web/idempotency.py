@@ -62,7 +62,7 @@ class Claims:
     def __init__(self, client: redis.Redis, settings: Settings, tenant: str, key: str) -> None:
         self._redis = client
         self._ttl_ms = settings.idempotency_seconds * 1000
-        self._key = keys.idempotency(hashlib.sha256(f"{tenant}\n{key}".encode()).hexdigest())
+        self._key = keys.idempotency(digest(tenant, key))
         self._swap = client.register_script(scripts.load(scripts.SWAP))
 
     def stand(self) -> bool:
@@ -95,6 +95,11 @@ class Claims:
         with translated():
             standing = self._swap(keys=[self._key], args=args)
         return Claim.decoded(standing) if standing else None
+
+
+def digest(tenant: str, key: str) -> str:
+    """What is kept of a tenant's key."""
+    return hashlib.sha256(f"{tenant}\n{key}".encode()).hexdigest()
 
 
 def checked(key: str | None) -> str | None:

@@ -17,7 +17,7 @@ from flask import Blueprint, Response, jsonify, request, url_for
 
 from ingest_web import forms, idempotency, ids, intake, links, media, services, webhooks
 from ingest_web.access import caller
-from ingest_web.bodies import Accepted, Links
+from ingest_web.bodies import Accepted, Links, NamedEndpoint
 from ingest_web.forms import FileBegins, Option, Piece
 from ingest_web.intake import Outcome
 from ingest_web.limits import Meter
@@ -37,9 +37,6 @@ blueprint = Blueprint("uploads", __name__)
 FORM_OVERHEAD_BYTES = 64 * 1024
 
 FILENAME_CHARACTERS = 255
-
-#: A webhook endpoint that an upload names, and its secret when it has just been made.
-Named = tuple[Endpoint, str | None]
 
 
 @dataclass
@@ -70,18 +67,18 @@ def create() -> Response:
         current.store.seats.check(caller().tenant)
     try:
         source, terms = _store(document_id, boundary)
-        named = _named(terms)
+        endpoint = webhooks.of_upload(terms.webhook_url) if terms.webhook_url else None
     except BaseException:
         current.storage.remove(document_id)
         raise
-    source = replace(source, webhook=named[0].id if named else "")
+    source = replace(source, webhook=endpoint.id if endpoint else "")
     outcome = intake.bring_in(document_id, source, terms, key)
     if outcome.document_id != document_id:
         current.storage.remove(document_id)
     log.info("upload.answered", id=outcome.document_id, code=outcome.code, size_bytes=source.size_bytes)
-    if outcome.earlier and named:
-        webhooks.tell_again(outcome.earlier, named[0])
-    return _answer(outcome, named)
+    if outcome.earlier and endpoint:
+        webhooks.tell_again(outcome.earlier, endpoint)
+    return _answer(outcome, _shown(endpoint, document_id, key) if endpoint else None)
 
 
 def _came_before(key: str | None) -> bool:
@@ -111,9 +108,10 @@ def _store(document_id: str, boundary: str) -> tuple[Source, Terms]:
     return source, terms
 
 
-def _named(terms: Terms) -> Named | None:
-    """The webhook endpoint that the upload names, and its secret when it is a new one."""
-    return webhooks.of_upload(terms.webhook_url) if terms.webhook_url else None
+def _shown(endpoint: Endpoint, document_id: str, key: str | None) -> NamedEndpoint:
+    # A secret that went with an answer that was lost is told again to whoever has the same key.
+    secret = webhooks.secret_for(endpoint, document_id if key is None else idempotency.digest(caller().tenant, key))
+    return {"id": endpoint.id, "secret": secret} if secret else {"id": endpoint.id}
 
 
 def _receive(received: Received, boundary: str, file: IO[bytes], meter: Meter) -> None:
@@ -153,7 +151,7 @@ def _judge(received: Received) -> None:
         raise UnsupportedMediaType("The content is of no type that can be read.", supported=list(MediaType))
 
 
-def _answer(outcome: Outcome, named: Named | None) -> Response:
+def _answer(outcome: Outcome, webhook: NamedEndpoint | None) -> Response:
     document_id = outcome.document_id
     found: Links = {
         "status": url_for("ingestions.status", document_id=document_id),
@@ -167,9 +165,8 @@ def _answer(outcome: Outcome, named: Named | None) -> Response:
         "stream_url": links.stream_url(document_id),
         "reused": outcome.code is HTTPStatus.OK,
     }
-    if named is not None:
-        endpoint, secret = named
-        answer["webhook"] = {"id": endpoint.id, "secret": secret} if secret else {"id": endpoint.id}
+    if webhook is not None:
+        answer["webhook"] = webhook
     response = jsonify(answer)
     response.status_code = outcome.code
     response.headers["Location"] = found["status"]

@@ -30,7 +30,14 @@ from ingest_web.bodies import (
 from shared import signing
 from shared.deliveries import Deliveries, Delivery, DeliveryState
 from shared.endpoints import Endpoint, Endpoints
-from shared.errors import EndpointDisabled, InvalidOption, StoreUnavailable, UnknownDelivery, UnknownEndpoint
+from shared.errors import (
+    EndpointDisabled,
+    InvalidOption,
+    SettingsError,
+    StoreUnavailable,
+    UnknownDelivery,
+    UnknownEndpoint,
+)
 from shared.protocol import State, timestamp
 from shared.webhooks import of_state, of_test
 
@@ -165,10 +172,23 @@ def recover(endpoint_id: str) -> Response:
     return _json({"recovered": count}, 202)
 
 
-def of_upload(url: str) -> tuple[Endpoint, str | None]:
-    """The endpoint that an upload names, and its secret when this upload has made it. Raises `RefusedUrl`."""
+def of_upload(url: str) -> Endpoint:
+    """The endpoint that an upload names. Raises `RefusedUrl`."""
     checked = lookup.check(url, services.current().settings, "webhook_url")
-    return _endpoints().of_upload(caller().tenant, checked, _new_secret)
+    return _endpoints().of_upload(caller().tenant, checked, lambda: _new_secret()[1])
+
+
+def secret_for(endpoint: Endpoint, upload: str) -> str | None:
+    """The secret of an endpoint for the first upload that asks, once it has succeeded; for others None.
+
+    ``upload`` tells uploads apart: one that is sent again is told it again.
+    """
+    try:
+        sealed = _endpoints().tell_secret(endpoint, upload)
+        return None if sealed is None else services.current().seal.open(sealed)
+    except (StoreUnavailable, SettingsError) as error:  # the document is made, and the answer must say so
+        log.warning("webhook.secret_not_shown", endpoint=endpoint.id, reason=str(error))
+        return None
 
 
 def tell_again(state: State, endpoint: Endpoint) -> None:

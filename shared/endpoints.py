@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Row, delete, func, insert, select, update
@@ -53,7 +53,7 @@ class Endpoints:
 
     def create(self, tenant: str, url: str, events: Sequence[str], description: str, sealed: str) -> Endpoint:
         """A new standing endpoint. Raises `TooManyEndpoints`."""
-        row = self._row(f"ep_{str(ULID()).lower()}", tenant, Kind.STANDING, url, sealed)
+        row = self._row(f"ep_{str(ULID()).lower()}", tenant, Kind.STANDING, url, SealedSecret(sealed))
         row |= {"events": json.dumps(list(events)), "description": description}
         standing = (ENDPOINTS.c.tenant == tenant) & (ENDPOINTS.c.kind == Kind.STANDING)
         with self._database.writing() as transaction:
@@ -63,20 +63,32 @@ class Endpoints:
             transaction.execute(insert(ENDPOINTS), [row])
         return self.get(tenant, row["id"])
 
-    def of_upload(self, tenant: str, url: str, seal: Callable[[], tuple[str, str]]) -> tuple[Endpoint, str | None]:
-        """The endpoint that uploads of a tenant mean by this URL, and its secret when this has made it.
-
-        ``seal`` gives a new secret in the clear and sealed.
-        """
+    def of_upload(self, tenant: str, url: str, seal: Callable[[], str]) -> Endpoint:
+        """The endpoint that uploads of a tenant mean by this URL; made, with ``seal``, where there is none."""
         endpoint_id = upload_endpoint_id(tenant, url)
         found = self._find(tenant, endpoint_id)
         if found is not None:
-            return found, None
-        secret, sealed = seal()
+            return found
+        secret = SealedSecret(seal(), told_to="")
         with self._database.writing() as transaction:
-            insert_new(transaction, ENDPOINTS, [self._row(endpoint_id, tenant, Kind.UPLOAD, url, sealed)])
-        made = self.get(tenant, endpoint_id)
-        return made, secret if made.secrets[0].sealed == sealed else None  # another was faster
+            insert_new(transaction, ENDPOINTS, [self._row(endpoint_id, tenant, Kind.UPLOAD, url, secret)])
+        return self.get(tenant, endpoint_id)
+
+    def tell_secret(self, endpoint: Endpoint, upload: str) -> str | None:
+        """The present secret, sealed, when no other upload was told it before; from now on it is this one's alone."""
+        if not endpoint.secrets[0].is_for(upload):
+            return None
+        ours = ENDPOINTS.c.id == endpoint.id
+        with self._database.writing() as transaction:
+            row = transaction.execute(select(ENDPOINTS).where(ours).with_for_update()).first()
+            if row is None:  # it was removed
+                return None
+            present, *old = endpoint_of(row).secrets
+            if not present.is_for(upload):
+                return None
+            kept = signing.to_json([replace(present, told_to=upload), *old])
+            transaction.execute(update(ENDPOINTS).where(ours).values(secrets=kept))
+        return present.sealed
 
     def get(self, tenant: str, endpoint_id: str) -> Endpoint:
         """One endpoint. Raises `UnknownEndpoint`."""
@@ -119,7 +131,7 @@ class Endpoints:
             row = connection.execute(select(ENDPOINTS).where(ours)).first()
         return None if row is None else endpoint_of(row)
 
-    def _row(self, endpoint_id: str, tenant: str, kind: Kind, url: str, sealed: str) -> dict[str, Any]:
+    def _row(self, endpoint_id: str, tenant: str, kind: Kind, url: str, secret: SealedSecret) -> dict[str, Any]:
         now = self._clock()
         return {
             "id": endpoint_id,
@@ -128,7 +140,7 @@ class Endpoints:
             "url": url,
             "events": "[]",
             "description": "",
-            "secrets": signing.to_json([SealedSecret(sealed)]),
+            "secrets": signing.to_json([secret]),
             "is_enabled": True,
             "created_at": now,
             "updated_at": now,

@@ -10,7 +10,7 @@ import base64
 import json
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from standardwebhooks import Webhook
@@ -28,10 +28,18 @@ MOST_LIVE = 4
 
 @dataclass(frozen=True, slots=True)
 class SealedSecret:
-    """A secret at rest. ``until`` is when it ends, in seconds since 1970; None: it is the present one."""
+    """A secret at rest. ``until`` is when it ends, in seconds since 1970; None: it is the present one.
+
+    ``told_to`` is the upload that was told it, empty while none was; None: its owner was, when it was made.
+    """
 
     sealed: str
     until: float | None = None
+    told_to: str | None = None
+
+    def is_for(self, upload: str) -> bool:
+        """Whether an upload may be told it: the first that asks, as often as it does."""
+        return self.told_to in {"", upload}
 
 
 def new_secret() -> str:
@@ -70,7 +78,7 @@ def opened(found: Iterable[SealedSecret], seal: Seal, now: float) -> list[str]:
 
 def to_json(found: Iterable[SealedSecret]) -> str:
     """For a column of a table."""
-    return json.dumps([{"sealed": one.sealed, "until": one.until} for one in found])
+    return json.dumps([asdict(one) for one in found])
 
 
 def from_json(text: str) -> tuple[SealedSecret, ...]:

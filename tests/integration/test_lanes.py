@@ -127,8 +127,8 @@ def test_who_is_told_of_what(deliveries, lanes, add, endpoints):
     everything = add()
     add(("ingestion.completed",))
     add(tenant="acme")
-    named, _ = endpoints.of_upload("default", "https://example.com/named", lambda: ("secret", "sealed"))
-    stranger, _ = endpoints.of_upload("acme", "https://example.com/named", lambda: ("secret", "sealed"))
+    named = endpoints.of_upload("default", "https://example.com/named", lambda: "sealed")
+    stranger = endpoints.of_upload("acme", "https://example.com/named", lambda: "sealed")
     deliveries.enter([message("a", 1), message("b", 1, endpoint_id=named.id), message("c", 1, endpoint_id=stranger.id)])
     found = sorted((one.message_id, one.endpoint.id) for one in claim(lanes))
     assert found == sorted(
@@ -347,7 +347,7 @@ def test_what_is_in_hand_is_not_sent_twice_on_demand(deliveries, lanes, add):
 
 def test_a_message_can_be_told_once_more(deliveries, lanes, endpoints):
     """As for an upload that names an endpoint and gets an earlier result."""
-    named, _ = endpoints.of_upload("default", "https://example.com/", lambda: ("secret", "sealed"))
+    named = endpoints.of_upload("default", "https://example.com/", lambda: "sealed")
     told = message("d", 9, endpoint_id=named.id, alone=True)
     for _ in range(2):
         deliveries.tell(told, named.id)
@@ -362,10 +362,10 @@ def test_an_upload_s_endpoint_is_one_for_a_tenant_and_a_url(endpoints):
     start = threading.Barrier(4)
     numbers = itertools.count()
 
-    def name(_: int) -> tuple[str, str | None]:
+    def name(n: int) -> tuple[str, str | None]:
         start.wait()
-        endpoint, secret = endpoints.of_upload("default", "https://example.com/", lambda: (f"s{next(numbers)}",) * 2)
-        return endpoint.secrets[0].sealed, secret
+        endpoint = endpoints.of_upload("default", "https://example.com/", lambda: f"s{next(numbers)}")
+        return endpoint.secrets[0].sealed, endpoints.tell_secret(endpoint, f"upload {n}")
 
     with ThreadPoolExecutor(4) as pool:
         told = list(pool.map(name, range(4)))

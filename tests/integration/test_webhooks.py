@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from ingest_web import lookup, webhooks
 from shared.access import Scope
 from shared.endpoints import MOST_STANDING, Endpoints
+from shared.errors import StoreUnavailable
 from shared.jobs import Status
 from shared.keyring import KeyRing
 from shared.sealing import Seal
@@ -57,8 +58,9 @@ def endpoint(http) -> dict:
     return http.post("/webhooks", json={"url": URL}).json
 
 
-def upload(http, **fields: str):
-    return http.post("/ingestions", data={"file": (io.BytesIO(PDF), "a.pdf"), **fields})
+def upload(http, key: str | None = None, **fields: str):
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return http.post("/ingestions", data={"file": (io.BytesIO(PDF), "a.pdf"), **fields}, headers=headers)
 
 
 def complete(store, document_id: str) -> None:
@@ -346,6 +348,31 @@ def test_an_upload_may_name_an_endpoint_of_its_own(http, settings, database, sto
     shown = http.get(f"/webhooks/{first['webhook']['id']}").json
     assert (shown["kind"], shown["url"]) == ("upload", url)
     assert http.post(f"/webhooks/{shown['id']}/rotate", json={}).json["secret"].startswith("whsec_")
+
+
+def test_the_secret_of_an_upload_s_endpoint_is_lost_with_no_answer(http):
+    """Who is refused is told none, so the next is; who sends the same again with its key is told it again."""
+    assert upload(http, "k").status_code == 202
+    assert upload(http, "k", webhook_url=URL).json["code"] == "idempotency_key_reused"
+    first, again = (upload(http, "l", webhook_url=URL).json["webhook"] for _ in range(2))
+    assert first["secret"].startswith("whsec_")
+    assert again == first
+    assert upload(http, "m", webhook_url=URL).json["webhook"] == {"id": first["id"]}
+    assert http.post(f"/webhooks/{first['id']}/rotate", json={}).status_code == 200
+    assert upload(http, "l", webhook_url=URL).json["webhook"] == {"id": first["id"]}
+
+
+def test_an_upload_that_succeeded_is_answered_also_when_its_secret_can_not_be_shown(http, monkeypatch):
+    """The document is made. The next upload is told the secret."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Endpoints, "tell_secret", unreachable)
+        answer = upload(http, webhook_url=URL)
+    assert (answer.status_code, "secret" in answer.json["webhook"]) == (202, False)
+    assert "secret" in upload(http, webhook_url=URL).json["webhook"]
+
+
+def unreachable(*_: object) -> None:
+    raise StoreUnavailable("The database can't be reached.")
 
 
 def test_an_upload_that_gets_an_earlier_result_is_told_of_it(http, settings, database, store, receiver):
