@@ -55,13 +55,28 @@ def work_for_a_while(app: Celery, bench: Workbench, drain: Drain) -> None:
 
 
 def expire_documents(bench: Workbench) -> None:
-    """Remove the documents whose retention is over: files and rows first, so that none is left without its record."""
+    """Remove the documents whose retention is over; one that can't be removed is left for later, after the others."""
     try:
         while over := bench.store.expired(EXPIRED_AT_A_TIME):
             for document_id in over:
-                bench.storage.remove(document_id)
-                bench.table.remove(document_id)
-                bench.store.delete(document_id)
-                log.info("document.expired", id=document_id)
+                if not _is_removed(bench, document_id):
+                    bench.store.postpone(document_id)
     except StoreUnavailable as error:
         log.warning("expiry.put_down", reason=error.detail)
+
+
+def _is_removed(bench: Workbench, document_id: str) -> bool:
+    """Files and rows go first, so that none is left without its record. False also for one that was tried again."""
+    if not bench.store.condemn(document_id):
+        return False
+    try:
+        bench.storage.remove(document_id)
+        bench.table.remove(document_id)
+        bench.store.delete(document_id)
+    except StoreUnavailable:
+        raise
+    except Exception:  # whatever storage and database may raise: it is no reason to keep the others
+        log.exception("document.not_removed", id=document_id)
+        return False
+    log.info("document.expired", id=document_id)
+    return True

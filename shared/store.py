@@ -22,7 +22,7 @@ from shared.errors import AlreadyFinished, LostLease, OutOfOrder, Refused, Stale
 from shared.jobs import FINAL, RETRYABLE, Status, sources_of
 from shared.options import Options
 from shared.parts import PLAN
-from shared.protocol import Failure, Notice, Seq, Stage, State, encode_fields, json_of_hash, timestamp
+from shared.protocol import Failure, Notice, Seq, Stage, State, encode, encode_fields, json_of_hash, timestamp
 from shared.seats import Seats
 
 Clock = Callable[[], datetime]
@@ -32,6 +32,9 @@ Ask = tuple[str, Seq | None]
 
 #: The keys of a finished document outlive its retention by so much, so that its files and rows are removed first.
 EXPIRY_MARGIN_SECONDS = 24 * 3600
+
+#: A document that could not be removed at the end of its retention is left alone for so long.
+POSTPONED_MS = 3600 * 1000
 
 #: States of a list that are read in one round trip.
 BATCH = 100
@@ -100,6 +103,7 @@ class Store:
         self.seats = Seats(client, settings)
         self._create = client.register_script(scripts.load(scripts.CREATE_JOB))
         self._record = client.register_script(scripts.load(scripts.RECORD_EVENT))
+        self._condemn = client.register_script(scripts.load(scripts.CONDEMN))
         self._begin = client.register_script(scripts.load(scripts.BEGIN_ATTEMPT))
 
     def close(self) -> None:
@@ -236,10 +240,25 @@ class Store:
 
     def expired(self, most: int) -> list[str]:
         """Documents whose retention is over, the oldest first."""
-        until_ms = round(self._clock().timestamp() * 1000) - self._kept_ms
+        until_ms = self._expired_ms()
         with translated():
             found = cast("list[bytes]", self._redis.zrangebyscore(keys.FINISHED, "-inf", until_ms, start=0, num=most))
         return [name.decode() for name in found]
+
+    def condemn(self, document_id: str) -> bool:
+        """Whether its retention is over now as well. If so no retry can begin any more: it may be removed."""
+        latest = datetime.fromtimestamp(self._expired_ms() / 1000, UTC)
+        args = [listed(FINAL), encode(timestamp(latest))]
+        with translated():
+            return bool(self._condemn(keys=keys.of_document(document_id), args=args))
+
+    def postpone(self, document_id: str) -> None:
+        """Leave a document that could not be removed out of `expired` for a while."""
+        with translated():
+            self._redis.zadd(keys.FINISHED, {document_id: self._expired_ms() + POSTPONED_MS}, xx=True, gt=True)
+
+    def _expired_ms(self) -> int:
+        return round(self._clock().timestamp() * 1000) - self._kept_ms
 
     def retire(self, document_id: str) -> None:
         """Enter a document that is final where those are found, and strike it off elsewhere."""

@@ -190,3 +190,74 @@ def test_what_is_over_is_removed_with_all_that_is_stored(app, client, settings, 
         assert store.state(name).id == name
         assert list(bench.table.of(name)) == [chunk]
     bench.table.close()
+
+
+@pytest.fixture
+def over(client, settings, store) -> Iterator[Workbench]:
+    """The documents a, b and c have failed, and their retention has ended."""
+    early = Store(client, settings, lambda: utc_now() - timedelta(seconds=settings.retention_seconds + 1))
+    bench = Workbench(settings)
+    bench.store = store
+    for name in "abc":
+        early.create(name, SOURCE)
+        early.record(name, 1, Status.FAILED, "No.", error=Failure("unreadable", "No."))
+        client.zadd(keys.FINISHED, {name: 1})
+        with bench.storage.writing(f"{name}/source") as file:
+            file.write(b"%PDF")
+    yield bench
+    bench.table.close()
+
+
+def test_a_retry_that_was_accepted_is_not_removed(over, store, monkeypatch):
+    """Nor what has ended again since it was looked for: the retention is that of the last attempt."""
+    remove = over.storage.remove
+
+    def remove_late(path: str) -> None:
+        if path == "a":
+            store.begin_attempt("b")
+            store.begin_attempt("c")
+            store.record("c", 2, Status.CANCELLED, "Cancelled")
+        remove(path)
+
+    monkeypatch.setattr(over.storage, "remove", remove_late)
+    expire_documents(over)
+    assert (store.state("b").status, store.state("c").status) == (Status.PENDING, Status.CANCELLED)
+    for name in "bc":
+        with over.storage.reading(f"{name}/source") as file:
+            assert file.read() == b"%PDF"
+
+
+def test_what_is_being_removed_can_not_be_tried_again(over, store, client, monkeypatch):
+    """Its files may be gone already: a retry finds no such document, and no trace of it is left."""
+    remove = over.storage.remove
+
+    def remove_meanwhile(path: str) -> None:
+        with pytest.raises(UnknownIngestion):
+            store.begin_attempt(path)
+        remove(path)
+
+    monkeypatch.setattr(over.storage, "remove", remove_meanwhile)
+    expire_documents(over)
+    assert store.expired(10) == []
+    assert client.keys(f"{keys.state('a')}*") == [keys.outbox("a").encode()]
+    assert client.exists(keys.ACTIVE, keys.QUEUED, keys.READY, keys.FINISHED) == 0
+
+
+def test_what_can_not_be_removed_keeps_no_other(over, store, client, monkeypatch):
+    """It is left alone for a while, and expires with its record like the rest; then it is tried again."""
+    remove = over.storage.remove
+
+    def remove_some(path: str) -> None:
+        if path == "a":
+            raise PermissionError(13, path)
+        remove(path)
+
+    monkeypatch.setattr(over.storage, "remove", remove_some)
+    expire_documents(over)
+    assert client.zrange(keys.FINISHED, 0, -1) == [b"a"]
+    assert store.expired(10) == []
+    assert client.pttl(keys.work("a")) > 0
+    monkeypatch.undo()
+    client.zadd(keys.FINISHED, {"a": 1})
+    expire_documents(over)
+    assert not client.exists(keys.FINISHED, keys.state("a"))
