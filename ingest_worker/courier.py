@@ -30,6 +30,7 @@ from ingest_worker.collector import Collector
 from ingest_worker.egress import Egress
 from ingest_worker.lanes import Claim, Claims, Lanes, Outcome
 from ingest_worker.sender import Sender, Sent
+from ingest_worker.shares import Bounds, Shares
 from shared import addresses, connections, logs
 from shared.config import Settings
 from shared.deliveries import Attempt, Deliveries, DeliveryState, Fault
@@ -72,6 +73,7 @@ class Courier:
         self._outbox = Outbox(client, f"{socket.gethostname()}.{os.getpid()}")
         self._collector = Collector(self._outbox, self._deliveries)
         self._sender = sender
+        self._bounds = Bounds.of(settings.webhook_concurrency, settings.webhook_endpoint_concurrency)
         self._delays = verdicts.schedule(settings.webhook_retry_seconds)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="turns")
         self._wake = asyncio.Event()
@@ -108,10 +110,10 @@ class Courier:
 
     async def _turn(self) -> float | None:
         """Settle, take over, claim, and begin to send. Gives when something will be due."""
-        in_hand = Counter(claim.endpoint.id for claim in self._sending.values())
+        shares = Shares(self._bounds, [claim.endpoint for claim in self._sending.values()])
         ended, self._ended = self._ended, []
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._take, ended, in_hand)
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._take, ended, shares)
         except StoreUnavailable as error:
             log.warning("courier.waits", reason=error.detail)
             self._ended += ended
@@ -125,7 +127,7 @@ class Courier:
             task.add_done_callback(self._note_end)
         return found.next_at
 
-    def _take(self, ended: list[Outcome], in_hand: Counter[str]) -> Claims:
+    def _take(self, ended: list[Outcome], shares: Shares) -> Claims:
         if ended:
             settled = self._lanes.settle(ended)
             ended.clear()
@@ -134,9 +136,7 @@ class Courier:
         self._with_redis(self._collect)
         self._purge()
         _say_alive()
-        room = self._settings.webhook_concurrency - in_hand.total()
-        lease_seconds = self._settings.webhook_seconds + LEASE_MARGIN_SECONDS
-        return self._lanes.claim(room, in_hand, lease_seconds, self._settings.webhook_endpoint_concurrency)
+        return self._lanes.claim(shares, self._settings.webhook_seconds + LEASE_MARGIN_SECONDS)
 
     def _collect(self) -> None:
         while self._collector.collect():

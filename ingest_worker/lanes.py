@@ -14,13 +14,14 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, case, delete, func, insert, select, update
 
+from ingest_worker.shares import Shares
 from shared import deliveries
 from shared.deliveries import Attempt, DeliveryState
 from shared.endpoints import Endpoint, endpoint_of
@@ -83,26 +84,24 @@ class Lanes:
         self._database = database
         self._clock = clock
 
-    def claim(self, room: int, in_hand: Mapping[str, int], lease_seconds: float, most_of_endpoint: int) -> Claims:
-        """Take at most ``room`` deliveries that are due, and of an endpoint no more than it may have in hand at once.
+    def claim(self, shares: Shares, lease_seconds: float) -> Claims:
+        """Take deliveries that are due, as many as there is room for, of each tenant's endpoints in turn.
 
-        ``in_hand`` counts those by endpoint that the caller holds already.
+        ``shares`` knows what the caller holds already; what is taken is added to it.
         """
         now = self._clock()
-        found: list[Claim] = []
         with self._database.reading() as connection:
-            rows = connection.execute(_endpoints_by_time(room + len(in_hand))).all()
-        due = [row for row in rows if row.look_at <= now]
+            rows = connection.execute(_endpoints_in_turn(shares, now)).all()
+        due = [endpoint_of(row) for row in rows if row.look_at <= now]
         later = [row.look_at for row in rows if row.look_at > now]
-        if due and room:
+        found: list[Claim] = []
+        if due and shares.room:
             with self._database.writing() as transaction:
-                for row in due:
-                    # One that fails is asked whether it still does, by one delivery at a time.
-                    most = 1 if row.failing_since else most_of_endpoint
-                    free = min(most - in_hand.get(row.id, 0), room - len(found))
-                    if free > 0:
-                        endpoint = endpoint_of(row)
-                        found += _claim(transaction, endpoint, free, now, now + lease_seconds)
+                for endpoint in due:
+                    if free := shares.free(endpoint):
+                        taken = _claim(transaction, endpoint, free, now, now + lease_seconds)
+                        shares.take(endpoint, len(taken))
+                        found += taken
         return Claims(tuple(found), min(later, default=None))
 
     def settle(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
@@ -121,16 +120,25 @@ class Lanes:
                 transaction.execute(update(LANES).where(held).values(due_at=now, token=None))
 
 
-def _endpoints_by_time(most: int) -> Select[Any]:
-    """Enabled endpoints with something pending, and when to look at them, the first due first."""
+def _endpoints_in_turn(shares: Shares, now: float) -> Select[Any]:
+    """Enabled endpoints with something pending, and when to look at them: each tenant's first, then each one's second.
+
+    Those that are due come before those that are not. Whoever has a full share is left out: its queue hides nobody.
+    """
     # A skip scan over the index: a step for each endpoint, however many lanes it has.
     found = select(func.min(LANES.c.endpoint_id).label("id")).cte("found", recursive=True)
     following = select(func.min(LANES.c.endpoint_id)).where(LANES.c.endpoint_id > found.c.id).scalar_subquery()
     found = found.union_all(select(following).where(found.c.id.is_not(None)))
     oldest = select(func.min(LANES.c.due_at)).where(LANES.c.endpoint_id == ENDPOINTS.c.id).scalar_subquery()
     look_at = case((ENDPOINTS.c.resume_at > oldest, ENDPOINTS.c.resume_at), else_=oldest).label("look_at")
-    joined = select(ENDPOINTS, look_at).join(found, found.c.id == ENDPOINTS.c.id)
-    return joined.where(ENDPOINTS.c.is_enabled).order_by(look_at).limit(most)
+    turn = func.row_number().over(partition_by=ENDPOINTS.c.tenant, order_by=look_at).label("turn")
+    joined = select(ENDPOINTS, look_at, turn).join(found, found.c.id == ENDPOINTS.c.id)
+    wanted = joined.where(ENDPOINTS.c.is_enabled, ENDPOINTS.c.tenant.not_in(shares.full_tenants()))
+    for tenant, base in shares.full_hosts():
+        wanted = wanted.where(~((ENDPOINTS.c.tenant == tenant) & ENDPOINTS.c.url.startswith(base, autoescape=True)))
+    ranked = wanted.subquery()
+    in_turn = (case((ranked.c.look_at > now, 1), else_=0), ranked.c.turn, ranked.c.look_at)
+    return select(ranked).order_by(*in_turn).limit(shares.room + shares.endpoints)
 
 
 def _claim(transaction: Connection, endpoint: Endpoint, most: int, now: float, until: float) -> list[Claim]:

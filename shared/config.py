@@ -186,7 +186,13 @@ class Settings(BaseModel):
         description="Networks that webhooks may call although they are not public, and without TLS, such as "
         "`10.1.0.0/16, fd00::/8`. Empty: none.",
     )
-    webhook_concurrency: int = Field(128, ge=1, le=1000, description="Deliveries that a courier has in hand at once.")
+    webhook_concurrency: int = Field(
+        128,
+        ge=1,
+        le=1000,
+        description="Deliveries that a courier has in hand at once: a quarter of them at most for one tenant, an "
+        "eighth for one host of a tenant.",
+    )
     webhook_endpoint_concurrency: int = Field(
         8, ge=1, description="Of these, deliveries to one endpoint; one at a time while it fails."
     )

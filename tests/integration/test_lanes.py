@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from sqlalchemy import delete, func, select
 
 from ingest_worker.lanes import Claim, Lanes, Outcome, Verdict
+from ingest_worker.shares import Bounds, Shares
 from shared.database import make_engine
 from shared.deliveries import Attempt, Deliveries, DeliveryState, Fault
 from shared.endpoints import Endpoint, Endpoints, upload_endpoint_id
@@ -88,8 +90,12 @@ def message(document: str, seq: int, **values) -> Message:
     return Message(f"msg_{document}_{seq}_x", values.pop("tenant", "default"), kind, "{}", document, seq, **values)
 
 
-def claim(lanes: Lanes, room: int = 100, most: int = 100, in_hand: dict[str, int] | None = None) -> list[Claim]:
-    return list(lanes.claim(room, in_hand or {}, LEASE_SECONDS, most).claims)
+def shares(room: int = 100, most: int = 100, in_hand: Sequence[Endpoint] = ()) -> Shares:
+    return Shares(Bounds(room, tenant=room, host=room, endpoint=most), in_hand)
+
+
+def claim(lanes: Lanes, room: int = 100, most: int = 100, in_hand: Sequence[Endpoint] = ()) -> list[Claim]:
+    return list(lanes.claim(shares(room, most, in_hand), LEASE_SECONDS).claims)
 
 
 def names(claims: list[Claim]) -> list[str]:
@@ -247,10 +253,37 @@ def test_a_long_queue_of_one_endpoint_leaves_room_for_the_others(deliveries, lan
     found = claim(lanes, room=50, most=8)
     assert [one.endpoint.id for one in found].count(slow.id) == 8
     assert [one.endpoint.id for one in found].count(quick.id) == 1
-    assert claim(lanes, room=50, most=8, in_hand={slow.id: 8}) == []
+    assert claim(lanes, room=50, most=8, in_hand=[slow] * 8) == []
     lanes.settle([outcome(one, retry_at(1e10), "refused") for one in found if one.endpoint.id == slow.id])
     assert len(claim(lanes, room=50, most=8)) == 1
-    assert claim(lanes, room=50, most=8, in_hand={slow.id: 1}) == []
+    assert claim(lanes, room=50, most=8, in_hand=[slow]) == []
+
+
+def test_many_slow_endpoints_of_one_tenant_leave_room_for_the_others(deliveries, lanes, add, endpoints, clock):
+    """Each upload may name a URL of its own: neither another tenant waits for them, nor another host of the same."""
+    urls = [f"https://slow.example/done?job={number}" for number in range(200)]
+    slow = [endpoints.of_upload("slow", url, lambda: ("secret", "sealed"))[0] for url in urls]
+    deliveries.enter([message(f"d{n}", 1, tenant="slow", endpoint_id=one.id) for n, one in enumerate(slow)])
+    clock.now += 1
+    others = {add(tenant="other").id, add(tenant="slow").id}
+    deliveries.enter([message("e", 1, tenant="other"), message("f", 1, tenant="slow")])
+    bounds = Bounds.of(total=128, endpoint=8)
+    in_hand: list[Endpoint] = []
+    for _ in range(3):
+        in_hand += [one.endpoint for one in lanes.claim(Shares(bounds, in_hand), LEASE_SECONDS).claims]
+    taken = Counter(one.url.partition("?")[0] for one in in_hand)
+    assert taken["https://slow.example/done"] == bounds.host == 16
+    assert {one.id for one in in_hand} >= others
+
+
+def test_no_tenant_has_more_than_its_share(deliveries, lanes, endpoints):
+    """Also with as many hosts as it has endpoints."""
+    urls = [f"https://slow{number}.example/" for number in range(100)]
+    slow = [endpoints.of_upload("slow", url, lambda: ("secret", "sealed"))[0] for url in urls]
+    deliveries.enter([message(f"d{n}", 1, tenant="slow", endpoint_id=one.id) for n, one in enumerate(slow)])
+    taken = [one.endpoint for one in lanes.claim(Shares(Bounds.of(128, 8)), LEASE_SECONDS).claims]
+    assert len(taken) == 32
+    assert lanes.claim(Shares(Bounds.of(128, 8), taken), LEASE_SECONDS).claims == ()
 
 
 def test_an_endpoint_that_asks_for_time_gets_it(deliveries, lanes, add, clock):
@@ -259,7 +292,7 @@ def test_an_endpoint_that_asks_for_time_gets_it(deliveries, lanes, add, clock):
     deliveries.enter([message("d", 1), message("e", 1)])
     (one,) = claim(lanes, room=1)
     lanes.settle([outcome(one, retry_at(clock.now + 60, resume_at=clock.now + 60), "refused")])
-    found = lanes.claim(9, {}, LEASE_SECONDS, 9)
+    found = lanes.claim(shares(), LEASE_SECONDS)
     assert (found.claims, found.next_at) == ((), clock.now + 60)
     clock.now += 60
     (one,) = claim(lanes)
@@ -270,11 +303,11 @@ def test_an_endpoint_that_asks_for_time_gets_it(deliveries, lanes, add, clock):
 def test_it_says_when_something_will_be_due(deliveries, lanes, add, clock):
     """So that nobody has to look all the time."""
     add()
-    assert lanes.claim(9, {}, LEASE_SECONDS, 9).next_at is None
+    assert lanes.claim(shares(), LEASE_SECONDS).next_at is None
     deliveries.enter([message("d", 1)])
     (one,) = claim(lanes)
     lanes.settle([outcome(one, retry_at(clock.now + 7), "refused")])
-    assert lanes.claim(9, {}, LEASE_SECONDS, 9).next_at == clock.now + 7
+    assert lanes.claim(shares(), LEASE_SECONDS).next_at == clock.now + 7
     clock.now += 10
     assert deliveries.due() == (1, 3.0)
 
