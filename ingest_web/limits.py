@@ -25,6 +25,9 @@ from shared.errors import Exhausted, QuotaOfBytes, RateLimited
 #: So many requests of one tenant a process has in hand, half of what it can: whoever is slow leaves room for others.
 MOST_IN_HAND = 500
 
+#: So many of them wait for a test of a webhook endpoint, which asks the database again and again.
+MOST_TESTS = 4
+
 #: So many bytes of an upload are counted together.
 STEP_BYTES = 1024 * 1024
 
@@ -100,10 +103,14 @@ class Meter:
 
 
 class InHand:
-    """The requests that a process has in hand, by tenant: at most ``most`` of each. Safe between threads."""
+    """The requests that a process has in hand, by tenant: at most ``most`` of each. Safe between threads.
 
-    def __init__(self, most: int = MOST_IN_HAND) -> None:
+    ``kind`` says which requests those are, to whoever is refused.
+    """
+
+    def __init__(self, most: int = MOST_IN_HAND, kind: str = "requests") -> None:
         self._most = most
+        self._kind = kind
         self._lock = Lock()
         self._counts: Counter[str] = Counter()
 
@@ -111,7 +118,7 @@ class InHand:
         """One more, to be given back once. Raises `RateLimited`."""
         with self._lock:
             if self._counts[tenant] >= self._most:
-                raise RateLimited(f"This process has {self._most} requests of your tenant in hand.", 1)
+                raise RateLimited(f"This process has {self._most} {self._kind} of your tenant in hand.", 1)
             self._counts[tenant] += 1
 
     def give_back(self, tenant: str) -> None:

@@ -16,7 +16,7 @@ from ingest_web.guard import Guard
 from ingest_web.hub import Hub
 from ingest_web.idempotency import Claims
 from ingest_web.instruments import Instruments, Standing
-from ingest_web.limits import InHand, Limits
+from ingest_web.limits import MOST_TESTS, InHand, Limits
 from ingest_web.permits import Permits
 from ingest_web.pubsub import PubSub
 from ingest_web.replay import REPLAY_EVENTS
@@ -51,6 +51,8 @@ class Services:
     admission: Admission
     limits: Limits
     in_hand: InHand
+    #: Requests that wait for what comes of a test of a webhook endpoint.
+    tests: InHand
     shares: Shares
     #: Makes the claims of a tenant's Idempotency-Key.
     claims: Callable[[str, str], Claims]
@@ -112,6 +114,7 @@ class Services:
             permits=Permits(guard, settings.retry_ms),
             limits=limits,
             in_hand=InHand(),
+            tests=InHand(MOST_TESTS, "tests of webhook endpoints"),
             shares=Shares(settings, client),
             claims=partial(Claims, client, settings),
             admission=Admission(settings.max_streams, settings.max_streams_per_address),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -54,7 +54,10 @@ MOST_PAGE_SIZE = 250
 
 #: So long a test waits for what comes of it.
 TEST_SECONDS = 5.0
+#: It looks again after this, and then less and less often.
 LOOK_SECONDS = 0.05
+LONGEST_LOOK_SECONDS = 0.5
+PAUSE_GROWTH = 1.5
 
 ENDPOINT_ID = re.compile(r"ep_[0-9a-z]{26}", re.ASCII)
 DELIVERY_ID = re.compile(r"dl_[0-9a-z]{26}", re.ASCII)
@@ -131,16 +134,34 @@ def rotate(endpoint_id: str) -> Response:
 @blueprint.post("/webhooks/<endpoint_id>/test")
 def test(endpoint_id: str) -> Response:
     """Send an ``endpoint.test`` at once, and answer with what came of it; ``pending`` when that takes longer."""
+    tests, tenant = services.current().tests, caller().tenant
     endpoint = _enabled(endpoint_id)
+    tests.take(tenant)
+    try:
+        return _json(_shown_delivery(_tested(endpoint)))
+    finally:
+        tests.give_back(tenant)
+
+
+def _tested(endpoint: Endpoint) -> Delivery:
     message = of_test(f"msg_test_{str(ULID()).lower()}", endpoint.id, endpoint.tenant, timestamp(datetime.now(UTC)))
     _deliveries().enter([message])
     _wake()
     deadline = time.monotonic() + TEST_SECONDS
-    while True:
+    for pause in pauses():
         delivery = _deliveries().of_message(endpoint.id, message.message_id)
         if delivery.state is not DeliveryState.PENDING or time.monotonic() > deadline:
-            return _json(_shown_delivery(delivery))
-        time.sleep(LOOK_SECONDS)
+            break
+        time.sleep(pause)
+    return delivery
+
+
+def pauses() -> Iterator[float]:
+    """So many seconds to wait between looks at the same thing, one after the other, without end."""
+    pause = LOOK_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * PAUSE_GROWTH, LONGEST_LOOK_SECONDS)
 
 
 @blueprint.get("/webhooks/<endpoint_id>/deliveries")

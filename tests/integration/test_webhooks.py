@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,7 +13,8 @@ import pytest
 from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
-from ingest_web import lookup, webhooks
+from ingest_web import lookup, services, webhooks
+from ingest_web.limits import MOST_TESTS
 from shared.access import Scope
 from shared.endpoints import MOST_STANDING, Endpoints
 from shared.errors import StoreUnavailable
@@ -239,6 +241,29 @@ def test_a_test_without_a_courier_is_pending(http, endpoint, monkeypatch):
     """Whoever asks is not kept waiting for long."""
     monkeypatch.setattr(webhooks, "TEST_SECONDS", 0.1)
     assert http.post(f"/webhooks/{endpoint['id']}/test").json["state"] == "pending"
+
+
+def test_few_wait_for_tests_at_the_same_time(app, http, endpoint, monkeypatch):
+    """Each asks the database again and again: who is one too many is told when to come again, as others are not."""
+    monkeypatch.setattr(webhooks, "TEST_SECONDS", 0.0)
+    path, waiting = f"/webhooks/{endpoint['id']}/test", services.of(app).tests
+    for _ in range(MOST_TESTS):
+        assert http.post(path).status_code == 200
+    for _ in range(MOST_TESTS):
+        waiting.take("default")
+    refused = http.post(path)
+    assert (refused.status_code, refused.json["code"]) == (429, "rate_limited")
+    assert int(refused.headers["Retry-After"]) > 0
+    waiting.take("acme")
+    waiting.give_back("default")
+    assert http.post(path).status_code == 200
+
+
+def test_who_waits_for_a_test_looks_less_and_less_often():
+    """At once at first, some twenty times in all."""
+    waits = list(itertools.takewhile(lambda at: at < webhooks.TEST_SECONDS, itertools.accumulate(webhooks.pauses())))
+    assert waits[0] <= 0.05
+    assert len(waits) <= 20
 
 
 def test_what_failed_is_listed_and_sent_again(http, settings, database, store, receiver):
