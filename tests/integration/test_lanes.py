@@ -262,7 +262,7 @@ def test_a_long_queue_of_one_endpoint_leaves_room_for_the_others(deliveries, lan
 def test_many_slow_endpoints_of_one_tenant_leave_room_for_the_others(deliveries, lanes, add, endpoints, clock):
     """Each upload may name a URL of its own: neither another tenant waits for them, nor another host of the same."""
     urls = [f"https://slow.example/done?job={number}" for number in range(200)]
-    slow = [endpoints.of_upload("slow", url, lambda: ("secret", "sealed"))[0] for url in urls]
+    slow = [endpoints.of_upload("slow", url, lambda: "sealed") for url in urls]
     deliveries.enter([message(f"d{n}", 1, tenant="slow", endpoint_id=one.id) for n, one in enumerate(slow)])
     clock.now += 1
     others = {add(tenant="other").id, add(tenant="slow").id}
@@ -279,7 +279,7 @@ def test_many_slow_endpoints_of_one_tenant_leave_room_for_the_others(deliveries,
 def test_no_tenant_has_more_than_its_share(deliveries, lanes, endpoints):
     """Also with as many hosts as it has endpoints."""
     urls = [f"https://slow{number}.example/" for number in range(100)]
-    slow = [endpoints.of_upload("slow", url, lambda: ("secret", "sealed"))[0] for url in urls]
+    slow = [endpoints.of_upload("slow", url, lambda: "sealed") for url in urls]
     deliveries.enter([message(f"d{n}", 1, tenant="slow", endpoint_id=one.id) for n, one in enumerate(slow)])
     taken = [one.endpoint for one in lanes.claim(Shares(Bounds.of(128, 8)), LEASE_SECONDS).claims]
     assert len(taken) == 32
