@@ -190,6 +190,7 @@ PROMISES: Mapping[str, Promise] = {
             errors.QuotaOfBytes,
             errors.TooManyDocuments,
             errors.RefusedUrl,
+            errors.TooManyEndpoints,
         ),
     ),
     "ingestions.index": Promise(

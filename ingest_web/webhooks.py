@@ -194,7 +194,7 @@ def recover(endpoint_id: str) -> Response:
 
 
 def of_upload(url: str) -> Endpoint:
-    """The endpoint that an upload names. Raises `RefusedUrl`."""
+    """The endpoint that an upload names. Raises `RefusedUrl`, `TooManyEndpoints`."""
     checked = lookup.check(url, services.current().settings, "webhook_url")
     return _endpoints().of_upload(caller().tenant, checked, lambda: _new_secret()[1])
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from ulid import ULID
 
 from shared import signing
@@ -20,6 +20,9 @@ from shared.webhooks import Kind
 
 #: Standing endpoints of a tenant; each hears of every document.
 MOST_STANDING = 50
+
+#: Endpoints of a tenant that uploads have named; each is a row that stays until it is removed.
+MOST_OF_UPLOADS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +58,27 @@ class Endpoints:
         """A new standing endpoint. Raises `TooManyEndpoints`."""
         row = self._row(f"ep_{str(ULID()).lower()}", tenant, Kind.STANDING, url, SealedSecret(sealed))
         row |= {"events": json.dumps(list(events)), "description": description}
-        standing = (ENDPOINTS.c.tenant == tenant) & (ENDPOINTS.c.kind == Kind.STANDING)
         with self._database.writing() as transaction:
-            count = transaction.execute(select(func.count()).select_from(ENDPOINTS).where(standing)).scalar_one()
-            if count >= MOST_STANDING:
+            if _count(transaction, tenant, Kind.STANDING) >= MOST_STANDING:
                 raise TooManyEndpoints(f"A tenant has at most {MOST_STANDING} endpoints.")
             transaction.execute(insert(ENDPOINTS), [row])
         return self.get(tenant, row["id"])
 
     def of_upload(self, tenant: str, url: str, seal: Callable[[], str]) -> Endpoint:
-        """The endpoint that uploads of a tenant mean by this URL; made, with ``seal``, where there is none."""
+        """The endpoint that uploads of a tenant mean by this URL; made, with ``seal``, where there is none.
+
+        Raises `TooManyEndpoints`.
+        """
         endpoint_id = upload_endpoint_id(tenant, url)
         found = self._find(tenant, endpoint_id)
         if found is not None:
             return found
         secret = SealedSecret(seal(), told_to="")
         with self._database.writing() as transaction:
+            if _count(transaction, tenant, Kind.UPLOAD) >= MOST_OF_UPLOADS:
+                raise TooManyEndpoints(
+                    f"Uploads of a tenant name at most {MOST_OF_UPLOADS} URLs: remove some endpoints."
+                )
             insert_new(transaction, ENDPOINTS, [self._row(endpoint_id, tenant, Kind.UPLOAD, url, secret)])
         return self.get(tenant, endpoint_id)
 
@@ -145,6 +153,11 @@ class Endpoints:
             "created_at": now,
             "updated_at": now,
         }
+
+
+def _count(transaction: Connection, tenant: str, kind: Kind) -> int:
+    ours = (ENDPOINTS.c.tenant == tenant) & (ENDPOINTS.c.kind == kind)
+    return transaction.execute(select(func.count()).select_from(ENDPOINTS).where(ours)).scalar_one()
 
 
 def upload_endpoint_id(tenant: str, url: str) -> str:

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from ingest_web import lookup, services, webhooks
 from ingest_web.limits import MOST_TESTS
+from shared import endpoints
 from shared.access import Scope
 from shared.endpoints import MOST_STANDING, Endpoints
 from shared.errors import StoreUnavailable
@@ -412,6 +413,19 @@ def test_an_upload_that_gets_an_earlier_result_is_told_of_it(http, settings, dat
             assert (answer.status_code, answer.json["id"], answer.json["reused"]) == (200, earlier, True)
             wait_until(lambda times=times: len(receiver.at("/ok/reused")) == times)
     assert {json.loads(one["body"])["type"] for one in receiver.at("/ok/reused")} == {"ingestion.completed"}
+
+
+def test_uploads_name_a_bounded_number_of_endpoints(http, monkeypatch):
+    """One that is known may be named further, another only when one is removed."""
+    monkeypatch.setattr(endpoints, "MOST_OF_UPLOADS", 2)
+    made = [upload(http, webhook_url=f"{URL}/{n}").json["webhook"]["id"] for n in range(2)]
+    refused = upload(http, webhook_url=f"{URL}/2")
+    assert (refused.status_code, refused.json["code"]) == (409, "too_many_endpoints")
+    assert len(http.get("/ingestions").json["ingestions"]) == 2
+    assert upload(http, webhook_url=f"{URL}/1").status_code == 202
+    assert http.post("/webhooks", json={"url": URL}).status_code == 201
+    assert http.delete(f"/webhooks/{made[0]}").status_code == 204
+    assert upload(http, webhook_url=f"{URL}/2").status_code == 202
 
 
 def test_an_upload_whose_webhook_is_refused_leaves_nothing(http, client):
