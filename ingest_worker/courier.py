@@ -265,7 +265,7 @@ async def deliver(settings: Settings) -> None:
     """Deliver until SIGTERM or SIGINT. Raises `StoreUnavailable` when there is no database to begin with."""
     database = WebhookDatabase.from_settings(settings)
     client = connections.hasty_client(settings)
-    egress = Egress(addresses.networks(settings.webhook_allowed_networks))
+    egress = Egress(addresses.networks(settings.webhook_allowed_networks), lookups=settings.webhook_concurrency)
     sender = Sender(egress, Seal(settings), settings.webhook_seconds)
     courier = Courier(settings, database, client, sender)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 import httpx
@@ -24,6 +25,12 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 #: So long an address has to answer before the next one of the same name is tried.
 CONNECT_SECONDS = 5.0
 
+#: So long a name has to be resolved. The system's resolver gives up by then: a thread is not held for much longer.
+LOOKUP_SECONDS = 10.0
+
+#: Names that are looked up at the same time, unless it is said otherwise.
+LOOKUPS = 16
+
 
 class AddressRefused(Exception):
     """None of the addresses may be called; the message says why."""
@@ -36,9 +43,11 @@ class Unresolved(Exception):
 class Egress(httpx.AsyncBaseTransport):
     """Sends requests to addresses that `shared.addresses` lets through, and to no other."""
 
-    def __init__(self, allowed: Sequence[Network], resolve: Resolve | None = None) -> None:
+    def __init__(self, allowed: Sequence[Network], resolve: Resolve | None = None, lookups: int = LOOKUPS) -> None:
+        """``lookups``: so many names are looked up at the same time, unless ``resolve`` does it."""
         self._allowed = allowed
-        self._resolve = resolve or resolved
+        self._threads = ThreadPoolExecutor(lookups, thread_name_prefix="lookups")
+        self._resolve = resolve or self._look_up
         self._transport = httpx.AsyncHTTPTransport(
             verify=httpx.create_ssl_context(), trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
         )
@@ -69,18 +78,24 @@ class Egress(httpx.AsyncBaseTransport):
             raise AddressRefused(str(addresses.first_refusal(found, self._allowed, in_clear=in_clear)))
         return permitted
 
+    async def _look_up(self, host: str, port: int) -> Sequence[str]:
+        # A name server that stalls holds a thread: asyncio's own are few, and others wait for them.
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(LOOKUP_SECONDS):
+            return await loop.run_in_executor(self._threads, _resolved, host, port)
+
     async def aclose(self) -> None:
         """Let go of everything."""
         await self._transport.aclose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def __aenter__(self) -> Self:
         return self
 
 
-async def resolved(host: str, port: int) -> list[str]:
+def _resolved(host: str, port: int) -> list[str]:
     """The addresses of a name, in the order in which the system would try them. Raises `OSError`."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 

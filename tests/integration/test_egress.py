@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -21,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from standardwebhooks import Webhook
 
-from ingest_worker.egress import Egress, resolved
+from ingest_worker import egress as egress_module
+from ingest_worker.egress import Egress, Unresolved
 from ingest_worker.sender import ANSWER_BYTES, ANSWER_SECONDS, Sender, Sent
 from shared import addresses, signing
 from shared.sealing import Seal
@@ -68,7 +70,7 @@ def send(settings) -> Callable[..., list[Sent]]:
         finally:
             await sender.close()
 
-    def make(url: str, count: int = 1, allowed=LOOPBACK, resolve=resolved) -> list[Sent]:
+    def make(url: str, count: int = 1, allowed=LOOPBACK, resolve=None) -> list[Sent]:
         return asyncio.run(attempts(url, count, allowed, resolve))
 
     return make
@@ -206,6 +208,59 @@ def test_the_next_address_of_a_name_is_tried(send, receiver):
     port = receiver.base.rpartition(":")[2]
     (sent,) = send(f"http://two.example:{port}/ok/two", resolve=Answers(["127.0.0.9", "127.0.0.1"]))
     assert sent.attempt.error is None
+
+
+@pytest.fixture
+def stalled(monkeypatch) -> Iterator[Callable[[], int]]:
+    """Name servers of ``*.stalled.example`` do not answer until the end. Gives how many lookups wait for them."""
+    end, original, begun = threading.Event(), socket.getaddrinfo, []
+
+    def getaddrinfo(host, *arguments, **options):
+        if not host.endswith(".stalled.example"):
+            return original(host, *arguments, **options)
+        begun.append(host)
+        end.wait()
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield lambda: len(begun)
+    end.set()
+
+
+def get(name: str, port: int = 1) -> httpx.Request:
+    return httpx.Request("GET", f"http://{name}:{port}/ok/beside")
+
+
+def test_names_whose_servers_stall_hold_up_no_other(receiver, stalled):
+    """As many as a courier has in hand at most; asyncio's own threads would be fewer."""
+    port = int(receiver.base.rpartition(":")[2])
+
+    async def call() -> int:
+        async with Egress(LOOPBACK, lookups=65) as egress:
+            names = [f"{number}.stalled.example" for number in range(64)]
+            waiting = [asyncio.create_task(egress.handle_async_request(get(name))) for name in names]
+            async with asyncio.timeout(5):
+                answer = await egress.handle_async_request(get("localhost", port))
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            await answer.aclose()
+            return answer.status_code
+
+    assert asyncio.run(call()) in range(200, 600)
+    assert stalled() == 64
+
+
+def test_a_name_has_so_long_to_be_resolved(stalled, monkeypatch):
+    """Less than an attempt may take in all."""
+    monkeypatch.setattr(egress_module, "LOOKUP_SECONDS", 0.1)
+
+    async def call() -> None:
+        async with Egress(LOOPBACK) as egress, asyncio.timeout(5):
+            await egress.handle_async_request(get("a.stalled.example"))
+
+    with pytest.raises(Unresolved):
+        asyncio.run(call())
 
 
 def test_no_proxy_of_the_environment_is_used(send, receiver, monkeypatch):
