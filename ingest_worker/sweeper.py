@@ -47,6 +47,9 @@ MOST_TOLD = 200
 #: While there is something to remove, a worker is asked to at most this often.
 EXPIRE_SECONDS = 30.0
 
+#: A worker is asked to look for files that no document leads to so often.
+TIDY_SECONDS = 3600.0
+
 #: No more messages than this wait in the queue on the sweeper's account.
 MOST_HINTS = 64
 
@@ -67,6 +70,7 @@ class Sweeper:
         self._audit: Iterator[str] = iter(())
         self._may_take_back_at = 0.0
         self._expire_at = 0.0
+        self._tidy_at = clock() + TIDY_SECONDS
         self._rate = Rate()
 
     def sweep(self) -> None:
@@ -82,6 +86,7 @@ class Sweeper:
         try:
             self._call_workers()
             self._expire()
+            self._tidy()
         except StoreUnavailable as error:  # the broker's trouble is no reason to look after nothing
             log.debug("workers.not_called", reason=error.detail)
 
@@ -127,6 +132,11 @@ class Sweeper:
             return
         self._expire_at = self._clock() + EXPIRE_SECONDS
         send(self._app, task_names.EXPIRE)
+
+    def _tidy(self) -> None:
+        if self._clock() >= self._tidy_at:
+            send(self._app, task_names.TIDY)
+            self._tidy_at = self._clock() + TIDY_SECONDS
 
     def _tell_the_waiting(self) -> None:
         self._rate.see(self._clock(), self._worklist.served_bytes())

@@ -1,4 +1,4 @@
-"""The tasks: to work for a while, and to remove what is over.
+"""The tasks: to work for a while, to remove what is over, and to remove what no document leads to.
 
 A message is a hint that there is work; the record decides which. So a message that comes late, twice or for nothing
 does no harm, and none is needed to find a part again whose worker was lost.
@@ -39,6 +39,10 @@ def register(app: Celery, bench: Workbench, drain: Drain) -> None:
     def expire() -> None:
         expire_documents(bench)
 
+    @app.task(name=task_names.TIDY, shared=False)
+    def tidy() -> None:
+        remove_forgotten(bench)
+
 
 def work_for_a_while(app: Celery, bench: Workbench, drain: Drain) -> None:
     """Work on parts until there are none, the quantum is over, or the worker is told to stop."""
@@ -69,14 +73,32 @@ def _is_removed(bench: Workbench, document_id: str) -> bool:
     """Files and rows go first, so that none is left without its record. False also for one that was tried again."""
     if not bench.store.condemn(document_id):
         return False
+    if not _is_unstored(bench, document_id):
+        return False
+    bench.store.delete(document_id)
+    log.info("document.expired", id=document_id)
+    return True
+
+
+def remove_forgotten(bench: Workbench) -> None:
+    """Remove the files and rows that nothing leads to: what a node that was killed had of an upload, what a worker
+    stored of a document that was just deleted.
+    """
+    try:
+        forgotten = bench.store.forgotten(bench.storage.names(""))
+    except StoreUnavailable as error:
+        log.warning("tidying.put_down", reason=error.detail)
+        return
+    for document_id in forgotten:
+        if _is_unstored(bench, document_id):
+            log.info("document.tidied", id=document_id)
+
+
+def _is_unstored(bench: Workbench, document_id: str) -> bool:
     try:
         bench.storage.remove(document_id)
         bench.table.remove(document_id)
-        bench.store.delete(document_id)
-    except StoreUnavailable:
-        raise
     except Exception:  # whatever storage and database may raise: it is no reason to keep the others
         log.exception("document.not_removed", id=document_id)
         return False
-    log.info("document.expired", id=document_id)
     return True

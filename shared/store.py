@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import redis
+from ulid import ULID
 
 from shared import keys, outbox, scripts
 from shared.access import DEFAULT_TENANT
@@ -257,6 +258,15 @@ class Store:
         with translated():
             self._redis.zadd(keys.FINISHED, {document_id: self._expired_ms() + POSTPONED_MS}, xx=True, gt=True)
 
+    def forgotten(self, names: Iterable[str]) -> list[str]:
+        """Those ids among the names that lead to no document, and are so old that none would be kept.
+
+        Not the younger ones: when Redis has lost what it knew, the files are there for whoever brings that back.
+        """
+        latest_ms = round(self._clock().timestamp() * 1000) - self._expiry_ms
+        old = [name for name in names if (born_ms := _born_ms(name)) is not None and born_ms < latest_ms]
+        return [name.decode() for name, state in self._states([name.encode() for name in old]) if state is None]
+
     def _expired_ms(self) -> int:
         return round(self._clock().timestamp() * 1000) - self._kept_ms
 
@@ -372,6 +382,15 @@ class Store:
                     pipe.zrem(key, document_id)
                 pipe.publish(keys.channel(document_id), "")
                 pipe.execute()
+
+
+def _born_ms(name: str) -> int | None:
+    """When an id was given, in ms; None for what is no id of ours."""
+    try:
+        ulid = ULID.from_str(name.upper())
+    except ValueError:
+        return None
+    return ulid.milliseconds if str(ulid).lower() == name else None
 
 
 def _outcome(code: bytes, payload: bytes, refusal: str) -> State:

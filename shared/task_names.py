@@ -1,4 +1,4 @@
-"""What the two tasks are called. Neither takes arguments: a message says that there is work, the record says which."""
+"""What the tasks are called. None takes arguments: a message says that there is work, the record says which."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ WORK = "ingest.work"
 
 #: Remove the documents whose time is over.
 EXPIRE = "ingest.expire"
+
+#: Remove the files that no document leads to.
+TIDY = "ingest.tidy"
 
 #: The one queue of the pipeline.
 QUEUE = "ingest"

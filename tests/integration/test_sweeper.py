@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from ulid import ULID
 
-from ingest_worker.sweeper import Sweeper
-from ingest_worker.tasks import expire_documents
+from ingest_worker.sweeper import TIDY_SECONDS, Sweeper
+from ingest_worker.tasks import expire_documents, remove_forgotten
 from ingest_worker.workbench import Workbench
 from shared import connections, keys, task_names
 from shared.broker import make_celery
@@ -261,3 +262,40 @@ def test_what_can_not_be_removed_keeps_no_other(over, store, client, monkeypatch
     client.zadd(keys.FINISHED, {"a": 1})
     expire_documents(over)
     assert not client.exists(keys.FINISHED, keys.state("a"))
+
+
+def test_files_that_no_document_leads_to_are_removed(over, store, settings, monkeypatch):
+    """Once no document of their age would be kept; and nothing else, whatever its name. One that stays keeps none."""
+    days = settings.retention_seconds / 86400 + 1
+    stuck, old, known, new = (
+        str(ULID.from_datetime(utc_now() - timedelta(days=age))).lower()
+        for age in (days + 0.2, days + 0.1, days + 0.1, days - 0.1)
+    )
+    store.create(known, SOURCE)
+    for name in (stuck, old, known, new):
+        with over.storage.writing(f"{name}/pages/000001.1.1.jsonl") as file:
+            file.write(b"{}")
+    over.table.replace(old, [Chunk("c", 0, "text", 1, 1, 0, 4)])
+    remove = over.storage.remove
+
+    def remove_some(path: str) -> None:
+        if path == stuck:
+            raise PermissionError(13, path)
+        remove(path)
+
+    monkeypatch.setattr(over.storage, "remove", remove_some)
+    remove_forgotten(over)
+    assert over.storage.names("") == {"a", "b", "c", stuck, known, new}
+    assert list(over.table.of(old)) == []
+
+
+def test_a_worker_is_asked_to_look_for_such_files_every_hour(app, client, settings):
+    """And not at once: an idle service is quiet."""
+    clock = [0.0]
+    sweeper = Sweeper(app, client, settings, lambda: clock[0])
+    asked = []
+    for clock[0] in (0.0, TIDY_SECONDS - 1, TIDY_SECONDS, TIDY_SECONDS + 1, 2 * TIDY_SECONDS):
+        sweeper.sweep()
+        asked.append(sent(client))
+    assert asked == [0, 0, 1, 1, 2]
+    assert task_names.TIDY.encode() in client.lindex(keys.BROKER_PREFIX + task_names.QUEUE, 0)
