@@ -92,6 +92,13 @@ class Outbox:
             found = cast("list[dict[bytes, bytes]]", pipe.execute())
         return [dict(sorted((int(seq), entry) for seq, entry in entries.items())) for entries in found]
 
+    def put_off(self, filled: Iterable[Filled]) -> None:
+        """Look at these again, after all others; `drop` does not strike them off."""
+        scores = {one.document_id: time.time_ns() / 1_000_000 for one in filled}
+        if scores:
+            with translated():
+                self._redis.zadd(keys.OUTBOX, scores, xx=True)
+
     def drop(self, taken: Iterable[tuple[Filled, Collection[int]]]) -> None:
         """These entries are kept elsewhere now. What has been put there since stays, and is still led to."""
         with translated():

@@ -11,6 +11,7 @@ from itertools import pairwise
 import pytest
 from pydantic import SecretStr
 
+from ingest_worker import collector as collector_module
 from ingest_worker import courier as courier_module
 from ingest_worker.collector import Collector
 from ingest_worker.courier import Courier
@@ -189,14 +190,28 @@ def test_what_comes_while_an_outbox_is_taken_over_is_not_lost(store, deliveries,
     assert [one.type for one in deliveries.of_endpoint(endpoint.id, 9)] == ["ingestion.failed", "ingestion.started"]
 
 
-def test_one_entry_that_can_t_be_read_holds_up_no_other(store, deliveries, client, add):
-    """One of a later version, say."""
+@pytest.mark.parametrize("unreadable", ["{}", "[]", "no JSON"])
+def test_one_entry_that_can_t_be_read_holds_up_no_other_and_is_kept(
+    store, deliveries, client, add, monkeypatch, unreadable
+):
+    """One of a later version, say: the courier that can read it comes later. Others are looked at before it."""
+    monkeypatch.setattr(collector_module, "BATCH", 1)
     endpoint = add("ok", "unreadable")
     ingest(store, "d1")
-    client.hset(keys.outbox("d1"), 1, "{}")
-    Collector(Outbox(client, "one"), deliveries).collect()
-    assert len(deliveries.of_endpoint(endpoint.id, 9)) == 4
-    assert client.exists(keys.OUTBOX) == 0
+    readable = client.hget(keys.outbox("d1"), 2)
+    client.hset(keys.outbox("d1"), 2, unreadable)
+    ingest(store, "d2")
+    collector = Collector(Outbox(client, "one"), deliveries)
+    while collector.collect():
+        pass
+    assert len(deliveries.of_endpoint(endpoint.id, 9)) == 7
+    assert client.hgetall(keys.outbox("d1")) == {b"2": unreadable.encode()}
+    assert client.zrange(keys.OUTBOX, 0, -1) == [b"d1"]
+    client.hset(keys.outbox("d1"), 2, readable)
+    while collector.collect():
+        pass
+    assert len(deliveries.of_endpoint(endpoint.id, 9)) == 8
+    assert client.exists(keys.OUTBOX, keys.outbox("d1")) == 0
 
 
 def test_the_sweeper_leads_to_an_outbox_that_nobody_was_led_to(settings, store, client):
