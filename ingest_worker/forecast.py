@@ -1,10 +1,14 @@
-"""When a document that still waits will be done: from what is ahead of it and how fast the workers are. Pure."""
+"""When a document that still waits will be done: from what takes its turns beside it and how fast the
+workers are. Pure.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 #: The rate is that of the last minute.
 WINDOW_SECONDS = 60.0
@@ -46,12 +50,18 @@ class Rate:
         return (last - first) / (now - began)
 
 
-def prospects(sizes_bytes: Iterable[int], ahead_bytes: int, rate: float | None) -> Iterator[Prospect]:
-    """For documents of these sizes in the order of the queue, with ``ahead_bytes`` left to do of those that run."""
-    ahead = ahead_bytes
+def prospects(sizes_bytes: Sequence[int], left_bytes: Sequence[int], rate: float | None) -> Iterator[Prospect]:
+    """For documents of these sizes in the order of the queue; ``left_bytes`` is what each of those that run has left.
+
+    Documents take turns. So until one is done, every other is served at most as much as it is, and no more than it
+    has left: who is small does not wait for all of a large one.
+    """
+    amounts = sorted([*sizes_bytes, *left_bytes])
+    sums = [0, *accumulate(amounts)]
     for position, size in enumerate(sizes_bytes, start=1):
-        ahead += size
-        yield Prospect(position, round(ahead / rate, 1) if rate else None)
+        smaller = bisect_right(amounts, size)
+        served = sums[smaller] + size * (len(amounts) - smaller)
+        yield Prospect(position, round(served / rate, 1) if rate else None)
 
 
 def worth_telling(told: Prospect, now: Prospect) -> bool:

@@ -144,8 +144,8 @@ class Sweeper:
         if not queue:
             return
         sizes = [document.size_bytes for document in queue]
-        ahead = self._worklist.left_bytes(MOST_TOLD)
-        for document, now in zip(queue, prospects(sizes, ahead, self._rate.bytes_per_second), strict=True):
+        left = self._worklist.left_bytes(MOST_TOLD)
+        for document, now in zip(queue, prospects(sizes, left, self._rate.bytes_per_second), strict=True):
             told = Prospect(document.position or 0, document.eta_seconds)
             if worth_telling(told, now):
                 self._tell(document, now)

@@ -328,8 +328,8 @@ class Worklist:
                 queue.append(Queued(document_id, attempt, int(size), position, eta))
         return queue
 
-    def left_bytes(self, most: int) -> int:
-        """How many bytes are left to parse of the first ``most`` documents that are worked on, about."""
+    def left_bytes(self, most: int) -> list[int]:
+        """How many bytes are left to parse of each of the first ``most`` documents that are worked on, about."""
         with translated():
             names = set(self._names(keys.ACTIVE, 0, most)) - set(self._names(keys.QUEUED, 0, most))
             with self._redis.pipeline(transaction=False) as pipe:
@@ -339,7 +339,7 @@ class Worklist:
                 replies = pipe.execute()
         _, parsed_percent = STRETCH[Status.PARSING]
         shares = (max(0.0, 1 - float(progress or 0) / parsed_percent) for progress in replies[::2])
-        return round(sum(share * int(size or 0) for share, size in zip(shares, replies[1::2], strict=True)))
+        return [round(share * int(size or 0)) for share, size in zip(shares, replies[1::2], strict=True)]
 
     def served_bytes(self) -> int:
         """How many bytes of documents have been parsed, ever."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -150,8 +151,8 @@ def test_who_waits_is_told_the_place_in_the_queue(sweeper, store, worklist):
     assert [store.state(name).queue_position for name in "abc"] == [None, 1, 2]
 
 
-def test_who_waits_is_told_the_time_when_there_is_a_rate(app, settings, store, client):
-    """What is ahead and the document itself, at the rate of all workers."""
+def test_who_waits_is_told_the_time_when_there_is_a_rate(app, settings, store, worklist, client):
+    """What is served until the document is done, at the rate of all workers: no more of another than of itself."""
     now = [0.0]
     sweeper = Sweeper(app, client, settings, clock=lambda: now[0])
     store.create("a", SOURCE)
@@ -161,6 +162,11 @@ def test_who_waits_is_told_the_time_when_there_is_a_rate(app, settings, store, c
     client.incrby(keys.SERVED, SOURCE.size_bytes)
     sweeper.sweep()
     assert store.state("a").eta_seconds == 10.0
+    claim = worklist.claim()
+    store.record("a", 1, Status.PARSING, "Opening the file", progress=0, held=claim.held)
+    store.create("b", dataclasses.replace(SOURCE, size_bytes=1))
+    sweeper.sweep()
+    assert store.state("b").eta_seconds == pytest.approx(2 * 10 / SOURCE.size_bytes, abs=0.06)
 
 
 def test_what_is_over_is_removed_with_all_that_is_stored(app, client, settings, store):

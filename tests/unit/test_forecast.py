@@ -32,15 +32,27 @@ def test_there_is_no_rate_before_there_is_one(seen):
     assert rate.bytes_per_second is None
 
 
-@given(SIZES, st.integers(0, 10**9), st.floats(1, 10**6))
-def test_who_comes_later_is_done_later(sizes, ahead, rate):
-    """Places count from 1; everybody waits for those before and for themselves."""
-    told = list(prospects(sizes, ahead, rate))
+@given(SIZES, SIZES, st.floats(1, 10**6))
+def test_who_is_larger_is_done_later(sizes, left, rate):
+    """Places count from 1 in the order of the queue; the largest waits for all the others, and nobody for more."""
+    told = list(prospects(sizes, left, rate))
     assert [prospect.position for prospect in told] == list(range(1, len(sizes) + 1))
-    times = [prospect.eta_seconds for prospect in told]
+    times = [time for _, time in sorted(zip(sizes, (prospect.eta_seconds for prospect in told), strict=True))]
     assert times == sorted(times)
-    if told:
-        assert times[-1] == pytest.approx((ahead + sum(sizes)) / rate, abs=0.06)
+    if sizes and max(sizes) >= max(left, default=0):
+        assert times[-1] == pytest.approx((sum(left) + sum(sizes)) / rate, abs=0.06)
+
+
+@given(SIZES, SIZES)
+def test_nobody_waits_for_more_of_another_than_fair_sharing_gives_it(sizes, left):
+    """As much as the document itself has, or all that the other has."""
+    told = [prospect.eta_seconds for prospect in prospects(sizes, left, 1.0)]
+    assert told == [sum(min(size, other) for other in [*sizes, *left]) for size in sizes]
+
+
+def test_a_small_document_is_not_told_the_time_of_a_large_one_before_it():
+    """10 kB behind 10 MB at 80 kB a second: a moment, not two minutes."""
+    assert list(prospects([10_000], [10_000_000], 80_000)) == [Prospect(1, 0.2)]
 
 
 @pytest.mark.parametrize(
