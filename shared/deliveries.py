@@ -29,7 +29,7 @@ from shared.webhook_tables import (
     insert_new,
     insert_or_wait,
 )
-from shared.webhooks import Kind, Message, wants
+from shared.webhooks import EventType, Kind, Message, wants
 
 #: So many deliveries are sent again together.
 MOST_RECOVERED = 10_000
@@ -244,10 +244,14 @@ def _pairs(transaction: Connection, messages: Sequence[Message]) -> list[tuple[M
         chosen = [] if message.alone else by_tenant[message.tenant]
         hearers: dict[str, Any] = {row.id: row for events, row in chosen if wants(events, message.type)}
         named_row = by_id.get(message.endpoint_id)
-        if named_row is not None and named_row.tenant == message.tenant:
+        if named_row is not None and named_row.tenant == message.tenant and _hears(named_row, message):
             hearers[named_row.id] = named_row
         pairs += [(message, row) for row in hearers.values() if row.id != message.about]
     return pairs
+
+
+def _hears(endpoint: Any, message: Message) -> bool:
+    return message.type is EventType.ENDPOINT_TEST or wants(json.loads(endpoint.events), message.type)
 
 
 def disable(transaction: Connection, endpoint_id: str, reason: str, now: float) -> None:
