@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest_worker.sweeper import MOST_TOLD
 from shared import keys, protocol, scripts, store
 from shared.jobs import Status
 from shared.protocol import FIELDS, Failure, Notice, Stage, State, encode, encode_fields, encode_state, timestamp
@@ -162,3 +163,9 @@ def test_the_document_lists_every_field_state_key_and_answer():
     answers = {"recorded", "behind", "unknown_ingestion", *(code.decode() for code in store._REFUSALS)}
     listed = PROTOCOL.split("## The one write")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", listed, re.MULTILINE)) == answers
+
+
+def test_the_document_says_how_many_are_told_their_place():
+    """Who reads null there knows why."""
+    [row] = [line for line in PROTOCOL.splitlines() if line.startswith("| `queue_position` |")]
+    assert f"The first {MOST_TOLD} that wait" in row
