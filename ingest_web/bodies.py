@@ -119,7 +119,7 @@ class EndpointChange(BaseModel):
 class Rotation(BaseModel):
     """For how long the secrets before the new one stay good."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     overlap_seconds: float = Field(24 * 3600, ge=0, le=7 * 24 * 3600)
 
@@ -127,7 +127,7 @@ class Rotation(BaseModel):
 class Recovery(BaseModel):
     """Since when."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     since: AwareDatetime
 

@@ -18,16 +18,21 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import negative_data_rejection
+from sqlalchemy import insert, update
 
-from ingest_web import ids, openapi, partial, services
+from ingest_web import ids, openapi, partial, services, webhooks
 from ingest_web.app import create_app
 from shared import errors
 from shared.access import ALL_SCOPES
 from shared.config import Settings
+from shared.deliveries import Deliveries, Delivery, DeliveryState, Fault
 from shared.documents import Chunk, fields, to_json
+from shared.endpoints import Endpoints
 from shared.jobs import Status
 from shared.keyring import KeyRing
 from shared.store import Store
+from shared.webhook_tables import ATTEMPTS, DELIVERIES, WebhookDatabase
+from shared.webhooks import of_test
 from tests.records import SOURCE, finish
 
 #: Requests of each kind to each operation, beside those that its description suggests.
@@ -164,6 +169,18 @@ def test_nor_of_documents_that_are_there(case, app, key, document):
 
 
 @AT_LENGTH
+@DESCRIBED.include(path_regex="endpoint_id").parametrize()
+def test_nor_of_webhooks_that_are_there(case, app, key, delivery):
+    """With deliveries in whatever state: the same."""
+    named = case.path_parameters
+    if webhooks.ENDPOINT_ID.fullmatch(str(named.get("endpoint_id"))):
+        named["endpoint_id"], delivery_id = delivery()
+        if webhooks.DELIVERY_ID.fullmatch(str(named.get("delivery_id"))):
+            named["delivery_id"] = delivery_id
+    validated(case, key)
+
+
+@AT_LENGTH
 @DESCRIBED.parametrize()
 def test_nor_without_a_key(case, app):
     """What is asked for a key tells nothing without one."""
@@ -210,6 +227,49 @@ def completed(store: Store) -> str:
     for status in (Status.PARSING, Status.CHUNKING, Status.LOADING, Status.COMPLETED):
         store.record(document_id, 1, status, "On its way")
     return document_id
+
+
+@pytest.fixture
+def delivery(app, monkeypatch):
+    """Makes deliveries to an endpoint, in one state after the other, the last when it is disabled; gives both ids."""
+    monkeypatch.setattr(webhooks, "TEST_SECONDS", 0.0)
+    current = services.of(app)
+    endpoints, deliveries = Endpoints(current.webhooks), Deliveries(current.webhooks)
+    numbers = itertools.count()
+
+    def make() -> tuple[str, str]:
+        number = next(numbers)
+        endpoint = endpoints.of_upload("default", "https://93.184.216.34/", lambda: current.seal.close("whsec_"))
+        deliveries.enable(endpoint.id)
+        message = of_test(f"msg_{ids.new_id()}", endpoint.id, "default", "2026-11-25T00:00:00.000Z")
+        deliveries.enter([message])
+        made = deliveries.of_message(endpoint.id, message.message_id)
+        became(current.webhooks, made, [*ENDS, None, None][number % 4])
+        if number % 4 == 3:
+            deliveries.disable(endpoint.id, webhooks.BY_OWNER)
+        return endpoint.id, made.id
+
+    return make
+
+
+#: What may come of an attempt: the state of the delivery after it, its status, its answer, its error.
+ENDS = (
+    (DeliveryState.DELIVERED, 200, "thanks", None),
+    (DeliveryState.FAILED, None, None, Fault.TIMED_OUT),
+)
+
+End = tuple[DeliveryState, int | None, str | None, Fault | None]
+
+
+def became(database: WebhookDatabase, made: Delivery, end: End | None) -> None:
+    if end is None:
+        return
+    state, status, answer, error = end
+    attempt = {"delivery_id": made.id, "number": 1, "at": 1.0, "duration_ms": 1, "headers": '{"webhook-id": "m"}'}
+    ended = update(DELIVERIES).where(DELIVERIES.c.id == made.id)
+    with database.writing() as transaction:
+        transaction.execute(insert(ATTEMPTS), [attempt | {"status": status, "answer": answer, "error": error}])
+        transaction.execute(ended.values(state=state, error=error, attempts=1, finished_at=2.0))
 
 
 def kinds_of(module: ModuleType) -> list[type[errors.IngestError]]:
