@@ -144,7 +144,7 @@ def test_who_is_told_of_what(deliveries, lanes, add, endpoints):
 
 def test_an_upload_s_endpoint_hears_what_it_has_chosen(deliveries, lanes, endpoints):
     """As others do; a test is sent whatever that is."""
-    named, _ = endpoints.of_upload("default", "https://example.com/", lambda: ("secret", "sealed"))
+    named = endpoints.of_upload("default", "https://example.com/", lambda: "sealed")
     endpoints.change("default", named.id, events=("ingestion.completed",))
     test = message("t", 1, type=EventType.ENDPOINT_TEST, endpoint_id=named.id, alone=True)
     completed = message("c", 1, type=EventType.COMPLETED, endpoint_id=named.id)
