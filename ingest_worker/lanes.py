@@ -27,7 +27,7 @@ from shared.deliveries import Attempt, DeliveryState
 from shared.endpoints import Endpoint, endpoint_of
 from shared.protocol import timestamp
 from shared.webhook_tables import ATTEMPTS, DELIVERIES, ENDPOINTS, LANES, MESSAGES, WebhookDatabase
-from shared.webhooks import EventType, of_disabling
+from shared.webhooks import EventType, Kind, of_disabling
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,7 @@ class Lanes:
         now = self._clock()
         in_order = sorted(outcomes, key=lambda outcome: (outcome.claim.endpoint.id, outcome.claim.lane))
         with self._database.writing() as transaction:
+            deliveries.lock(transaction, _endpoints_of(in_order))
             return [outcome for outcome in in_order if _settle(transaction, outcome, now)]
 
     def release(self, claims: Iterable[Claim]) -> None:
@@ -167,6 +168,13 @@ def _pending(endpoint_id: str, lanes: Sequence[str]) -> Select[Any]:
 def _claim_of(endpoint: Endpoint, row: Row[Any], token: str) -> Claim:
     kind = EventType(row.type)
     return Claim(endpoint, row.id, row.lane, token, row.message_id, kind, row.body, row.tries, row.attempts)
+
+
+def _endpoints_of(outcomes: Sequence[Outcome]) -> Any:
+    """Those that it is about, and all others of a tenant that are told when one is disabled."""
+    ids = {outcome.claim.endpoint.id for outcome in outcomes}
+    told = {outcome.claim.endpoint.tenant for outcome in outcomes if outcome.verdict.disabled_because}
+    return ENDPOINTS.c.id.in_(ids) | (ENDPOINTS.c.tenant.in_(told) & (ENDPOINTS.c.kind == Kind.STANDING))
 
 
 def _settle(transaction: Connection, outcome: Outcome, now: float) -> bool:

@@ -117,6 +117,7 @@ class Deliveries:
         one = (DELIVERIES.c.endpoint_id == endpoint_id) & (DELIVERIES.c.message_id == message.message_id)
         with self._database.writing() as transaction:
             now = self._clock()
+            lock(transaction, ENDPOINTS.c.id == endpoint_id)
             enter(transaction, [message], now)
             _begin_again(transaction, endpoint_id, one & (DELIVERIES.c.state != DeliveryState.PENDING), now)
 
@@ -124,6 +125,7 @@ class Deliveries:
         """Send one again, whatever came of it, with all its tries before it. Raises `UnknownDelivery`."""
         one = (DELIVERIES.c.endpoint_id == endpoint_id) & (DELIVERIES.c.id == delivery_id)
         with self._database.writing() as transaction:
+            lock(transaction, ENDPOINTS.c.id == endpoint_id)
             if not _begin_again(transaction, endpoint_id, one, self._clock()):
                 raise UnknownDelivery("There is no delivery with this id to this endpoint.")
 
@@ -131,6 +133,7 @@ class Deliveries:
         """Send all again that have failed since, at most `MOST_RECOVERED` at a time. Gives how many."""
         failed = (DELIVERIES.c.endpoint_id == endpoint_id) & (DELIVERIES.c.state == DeliveryState.FAILED)
         with self._database.writing() as transaction:
+            lock(transaction, ENDPOINTS.c.id == endpoint_id)
             return _begin_again(transaction, endpoint_id, failed & (DELIVERIES.c.created_at >= since), self._clock())
 
     def enable(self, endpoint_id: str) -> None:
@@ -178,16 +181,27 @@ class Deliveries:
 
     def purge(self, before: float) -> int:
         """Remove some of what is older and over: deliveries with their attempts, and messages. Gives how many rows."""
-        over = (DELIVERIES.c.created_at < before) & (DELIVERIES.c.state != DeliveryState.PENDING)
+        is_over = (DELIVERIES.c.state != DeliveryState.PENDING) | ~_exists(DELIVERIES.c.endpoint_id)
+        over = (DELIVERIES.c.created_at < before) & is_over
         waited_for = select(DELIVERIES.c.message_id).where(DELIVERIES.c.message_id == MESSAGES.c.id).exists()
         with self._database.writing() as transaction:
             old = transaction.execute(select(DELIVERIES.c.id).where(over).limit(PURGE_BATCH)).scalars().all()
+            of_old = select(DELIVERIES.c.endpoint_id).where(DELIVERIES.c.id.in_(old))
+            transaction.execute(delete(LANES).where(LANES.c.endpoint_id.in_(of_old), ~_exists(LANES.c.endpoint_id)))
             transaction.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(old)))
             transaction.execute(delete(DELIVERIES).where(DELIVERIES.c.id.in_(old)))
             messages = select(MESSAGES.c.id).where(MESSAGES.c.created_at < before, ~waited_for).limit(PURGE_BATCH)
             unheard = transaction.execute(messages).scalars().all()
             transaction.execute(delete(MESSAGES).where(MESSAGES.c.id.in_(unheard)))
         return len(old) + len(unheard)
+
+
+def lock(transaction: Connection, which: Any) -> None:
+    """Have these endpoints for oneself: before their lanes and deliveries, and in order, lest two wait for each other.
+
+    For PostgreSQL; in SQLite a transaction that writes is the only one.
+    """
+    transaction.execute(select(ENDPOINTS.c.id).where(which).order_by(ENDPOINTS.c.id).with_for_update())
 
 
 def enter(transaction: Connection, messages: Sequence[Message], now: float) -> int:
@@ -233,7 +247,9 @@ def _pairs(transaction: Connection, messages: Sequence[Message]) -> list[tuple[M
     named = {message.endpoint_id for message in messages if message.endpoint_id}
     columns = (ENDPOINTS.c.id, ENDPOINTS.c.tenant, ENDPOINTS.c.kind, ENDPOINTS.c.events, ENDPOINTS.c.is_enabled)
     standing = ENDPOINTS.c.tenant.in_(tenants) & (ENDPOINTS.c.kind == Kind.STANDING)
-    found = transaction.execute(select(*columns).where(or_(standing, ENDPOINTS.c.id.in_(named)))).all()
+    query = select(*columns).where(or_(standing, ENDPOINTS.c.id.in_(named))).order_by(ENDPOINTS.c.id)
+    # Nobody disables or removes one before what is entered for it is there to be seen.
+    found = transaction.execute(query.with_for_update(read=True)).all()
     by_id = {row.id: row for row in found}
     by_tenant: dict[str, list[tuple[list[str], Any]]] = defaultdict(list)
     for row in found:
@@ -248,6 +264,10 @@ def _pairs(transaction: Connection, messages: Sequence[Message]) -> list[tuple[M
             hearers[named_row.id] = named_row
         pairs += [(message, row) for row in hearers.values() if row.id != message.about]
     return pairs
+
+
+def _exists(endpoint_id: Any) -> Any:
+    return select(ENDPOINTS.c.id).where(ENDPOINTS.c.id == endpoint_id).exists()
 
 
 def _hears(endpoint: Any, message: Message) -> bool:

@@ -6,23 +6,27 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, text
 
 from ingest_worker.lanes import Claim, Lanes, Outcome, Verdict
 from ingest_worker.shares import Bounds, Shares
 from shared.database import make_engine
-from shared.deliveries import Attempt, Deliveries, DeliveryState, Fault
+from shared.deliveries import Attempt, Deliveries, DeliveryState, Fault, disable
 from shared.endpoints import Endpoint, Endpoints, upload_endpoint_id
 from shared.errors import UnknownDelivery, UnknownEndpoint
-from shared.webhook_tables import ATTEMPTS, DELIVERIES, LANES, MESSAGES, TABLES, WebhookDatabase
+from shared.webhook_tables import ATTEMPTS, DELIVERIES, ENDPOINTS, LANES, MESSAGES, TABLES, WebhookDatabase
 from shared.webhooks import EventType, Kind, Message
+from tests.awaiting import wait_until
 
 LEASE_SECONDS = 20.0
+
+#: PostgreSQL: how many connections to this database wait for a lock.
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 DELIVERED = Verdict(DeliveryState.DELIVERED)
 GIVEN_UP = Verdict(DeliveryState.FAILED)
@@ -348,6 +352,52 @@ def test_a_failing_endpoint_is_disabled_and_the_others_hear_of_it(deliveries, la
     assert names([one for one in claim(lanes) if one.endpoint.id == gone.id]) == ["msg_d_1_x", "msg_e_1_x"]
 
 
+def test_what_comes_while_an_endpoint_is_disabled_or_removed_is_not_pending(database, deliveries, lanes, add, url):
+    """Whoever enters it waits until that is over: it would wait for ever otherwise."""
+
+    def waits(entering: Future[int]) -> bool:
+        if url.startswith("sqlite"):  # there is one writer at a time
+            return True
+        with database.reading() as connection:
+            return entering.done() or connection.execute(text(WAITING)).scalar_one() > 0
+
+    one, other = add(), add()
+    with ThreadPoolExecutor(1) as pool:
+        with database.writing() as transaction:
+            disable(transaction, one.id, "gone", 1.0)
+            transaction.execute(delete(ENDPOINTS).where(ENDPOINTS.c.id == other.id))
+            entering = pool.submit(deliveries.enter, [message("d", 1)])
+            wait_until(lambda: waits(entering))
+        assert entering.result() == 1
+    assert [found.state for found in deliveries.of_endpoint(one.id, 9)] == [DeliveryState.FAILED]
+    assert rows(database, LANES) == 0
+
+
+def test_endpoints_of_a_tenant_that_fail_at_the_same_time_do_not_lock_each_other_out(deliveries, lanes, add, endpoints):
+    """Two couriers settle crosswise, and each tells the other's endpoint; meanwhile their owner sends things again."""
+    made = [add() for _ in range(8)]
+    deliveries.enter([message(f"d{n}", 1) for n in range(4)])
+    taken = claim(lanes)
+    gone = replace(GIVEN_UP, disabled_because="gone")
+    start = threading.Barrier(3)
+
+    def settle(share: list[Claim]) -> None:
+        start.wait()
+        for one in share:
+            lanes.settle([outcome(one, gone, "refused")])
+
+    def recover() -> None:
+        start.wait()
+        for one in made * 4:
+            deliveries.recover(one.id, 0.0)
+
+    with ThreadPoolExecutor(3) as pool:
+        work = [pool.submit(settle, taken[::2]), pool.submit(settle, taken[::-2]), pool.submit(recover)]
+        for one in work:
+            one.result()
+    assert not any(endpoints.get("default", one.id).is_enabled for one in made)
+
+
 def test_failing_is_noted_from_the_first_failure_to_the_next_success(deliveries, lanes, add, endpoints, clock):
     """A failure that says nothing of the endpoint is not counted."""
     one = add()
@@ -453,6 +503,17 @@ def test_what_is_old_and_over_is_removed(database, deliveries, lanes, add, clock
     assert deliveries.purge(clock.now) == 2
     assert deliveries.purge(clock.now) == 0
     assert (rows(database, DELIVERIES), rows(database, MESSAGES), rows(database, ATTEMPTS)) == (1, 1, 1)
+
+
+def test_what_is_pending_for_an_endpoint_that_is_gone_is_removed(database, deliveries, add, clock):
+    """Nobody will ever settle it."""
+    gone = add()
+    deliveries.enter([message("d", 1)])
+    with database.writing() as transaction:
+        transaction.execute(delete(ENDPOINTS).where(ENDPOINTS.c.id == gone.id))
+    clock.now += 10
+    assert deliveries.purge(clock.now) == 2
+    assert (rows(database, DELIVERIES), rows(database, MESSAGES), rows(database, LANES)) == (0, 0, 0)
 
 
 def test_deliveries_are_listed_page_by_page(deliveries, add):
