@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from bench import parse_files, parse_quality
-from bench.parse_figures import Figures, verdicts
+from bench.parse_figures import Figures, Ingested, verdicts
 from bench.parse_quality import Quality, alike
 from shared.config import Engine
 from shared.documents import Page
@@ -72,7 +72,8 @@ def figures(quality: Quality, engine: float = 1.8, auto: float = 25, beyond: flo
         (Engine.AUTO, 1): [100 / auto],
         (Engine.AUTO, 2): [100 / auto],
     }
-    return Figures("a.pdf", quality, [100.0, 100.0], [10.0], seconds)
+    on_one = Ingested(10 * (1 + beyond), reading_cpu_seconds=10.0, other_cpu_seconds=1.0)
+    return Figures("a.pdf", quality, [100.0, 100.0], [on_one], seconds)
 
 
 @pytest.mark.parametrize(
