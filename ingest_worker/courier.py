@@ -155,9 +155,15 @@ class Courier:
     def _purge(self) -> None:
         if time.monotonic() < self._purge_at:
             return
-        while self._deliveries.purge(time.time() - self._settings.webhook_retention_seconds):
+        before = time.time() - self._settings.webhook_retention_seconds
+        while self._deliveries.purge(before):
             pass
+        self._with_redis(lambda: self._forget(before))
         self._purge_at = time.monotonic() + PURGE_SECONDS
+
+    def _forget(self, before: float) -> None:
+        if not self._outbox.figures().filled:  # what waits there may be for any of them
+            self._deliveries.forget_endpoints(before)
 
     def _count(self, settled: list[Outcome]) -> None:
         """For the figures, and no more: without Redis they lack something."""

@@ -25,6 +25,7 @@ from shared.webhook_tables import (
     ENDPOINTS,
     LANES,
     MESSAGES,
+    TOUCH_SECONDS,
     WebhookDatabase,
     insert_new,
     insert_or_wait,
@@ -194,6 +195,19 @@ class Deliveries:
             unheard = transaction.execute(messages).scalars().all()
             transaction.execute(delete(MESSAGES).where(MESSAGES.c.id.in_(unheard)))
         return len(old) + len(unheard)
+
+    def forget_endpoints(self, before: float) -> int:
+        """Remove some endpoints that uploads named last before then, that nobody has changed, and for which nothing is
+        kept. Gives how many."""
+        idle = (ENDPOINTS.c.kind == Kind.UPLOAD) & (ENDPOINTS.c.updated_at < before - TOUCH_SECONDS)
+        as_made = (ENDPOINTS.c.events == "[]") & (ENDPOINTS.c.description == "")
+        used = select(DELIVERIES.c.id).where(DELIVERIES.c.endpoint_id == ENDPOINTS.c.id).exists()
+        chosen = select(ENDPOINTS.c.id).where(idle, as_made, ~used).order_by(ENDPOINTS.c.id).limit(PURGE_BATCH)
+        with self._database.writing() as transaction:
+            found = transaction.execute(chosen.with_for_update()).scalars().all()
+            # Looked at again now that nobody else has them: something may have been entered meanwhile.
+            forgotten = delete(ENDPOINTS).where(ENDPOINTS.c.id.in_(found), ~used)
+            return transaction.execute(forgotten).rowcount
 
 
 def lock(transaction: Connection, which: Any) -> None:

@@ -15,7 +15,7 @@ from ulid import ULID
 from shared import signing
 from shared.errors import TooManyEndpoints, UnknownEndpoint
 from shared.signing import SealedSecret
-from shared.webhook_tables import ATTEMPTS, DELIVERIES, ENDPOINTS, LANES, WebhookDatabase, insert_new
+from shared.webhook_tables import ATTEMPTS, DELIVERIES, ENDPOINTS, LANES, TOUCH_SECONDS, WebhookDatabase, insert_new
 from shared.webhooks import Kind
 
 #: Standing endpoints of a tenant; each hears of every document.
@@ -71,7 +71,7 @@ class Endpoints:
         """
         endpoint_id = upload_endpoint_id(tenant, url)
         found = self._find(tenant, endpoint_id)
-        if found is not None:
+        if found is not None and self._touch(found):
             return found
         secret = SealedSecret(seal(), told_to="")
         with self._database.writing() as transaction:
@@ -81,6 +81,15 @@ class Endpoints:
                 )
             insert_new(transaction, ENDPOINTS, [self._row(endpoint_id, tenant, Kind.UPLOAD, url, secret)])
         return self.get(tenant, endpoint_id)
+
+    def _touch(self, endpoint: Endpoint) -> bool:
+        """Note that it is in use, so that it is not forgotten. Gives whether it is still there."""
+        now = self._clock()
+        if endpoint.updated_at > now - TOUCH_SECONDS:
+            return True
+        with self._database.writing() as transaction:
+            touched = update(ENDPOINTS).where(ENDPOINTS.c.id == endpoint.id).values(updated_at=now)
+            return transaction.execute(touched).rowcount > 0
 
     def tell_secret(self, endpoint: Endpoint, upload: str) -> str | None:
         """The present secret, sealed, when no other upload was told it before; from now on it is this one's alone."""

@@ -36,6 +36,9 @@ from shared.database import BUSY_TIMEOUT_MS, create_where_missing, make_engine, 
 #: So often who waits for SQLite's lock looks whether it is free.
 LOOK_AGAIN_SECONDS = 0.01
 
+#: That an upload has named an endpoint again is noted at most so often, in ``updated_at``.
+TOUCH_SECONDS = 24 * 3600.0
+
 METADATA = MetaData()
 
 ENDPOINTS = Table(
