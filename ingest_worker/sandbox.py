@@ -10,6 +10,7 @@ chance. One that took too long or too much memory is not: it would again.
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import time
@@ -186,8 +187,8 @@ def _understood(answer: bytes) -> dict[str, Any]:
             raise _Lost(Problem(problem))
         case {"error": code, "detail": detail}:
             raise _ERRORS[code](detail)
-        case {"fault": message}:
-            raise OSError(message)
+        case {"fault": message, "errno": number}:
+            raise OSError(number, message)  # of the class that belongs to the number
         case values:
             return dict(values)
 
@@ -208,7 +209,8 @@ def _serve(opening: Callable[[], AbstractContextManager[Document]], line: socket
     except DocumentError as error:
         line.sendall(_told(error=error.code, detail=error.detail))
     except OSError as error:  # the disk's fault, not the document's
-        line.sendall(_told(fault=repr(error)))
+        missing = isinstance(error, FileNotFoundError)  # PDFium's has no number
+        line.sendall(_told(fault=repr(error), errno=errno.ENOENT if missing else error.errno))
 
 
 def _answer(document: Document, number: int) -> bytes:

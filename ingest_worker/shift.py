@@ -7,8 +7,8 @@ first one while this one is stored and settled. When that page takes long, the p
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -22,7 +22,7 @@ from ingest_worker.drain import Drain
 from ingest_worker.lease import HandBack, Lease
 from ingest_worker.pipeline import Job
 from ingest_worker.workbench import Workbench
-from shared.errors import DocumentError, IngestError, Refused, StoreUnavailable, UnknownIngestion
+from shared.errors import DatabaseUnavailable, DocumentError, IngestError, Refused, StoreUnavailable, UnknownIngestion
 from shared.jobs import Status
 from shared.parts import Step
 from shared.protocol import Failure
@@ -37,6 +37,16 @@ CALLED_AT_ONCE = 2
 
 #: What was claimed ahead waits no longer than this for the page before it, which may hang.
 AHEAD_SECONDS = 1.0
+
+#: So long a worker waits before it hands back a part for which the database or the storage was away.
+PAUSE_SECONDS = 2.0
+
+#: So often it looks meanwhile whether to stop.
+LOOK_SECONDS = 0.25
+
+
+class _Outage(Exception):
+    """The database or the storage is away."""
 
 
 class Shift:
@@ -130,21 +140,31 @@ class Shift:
     def _work_on(self, job: Job) -> None:
         """Work on a part. If the document is at fault or we are, it has FAILED by then."""
         try:
-            pipeline.work_on(job)
+            with _outages():
+                pipeline.work_on(job)
+        except _Outage as outage:
+            self._put_off(job, outage)
         except HandBack:
             _hand_back(partial(job.settle, rest=[job.claim.part], spent_seconds=job.lease.elapsed_seconds))
         except (Refused, UnknownIngestion) as overtaken:
             log.info("part.overtaken", reason=overtaken.code)
-        except StoreUnavailable:
-            raise
         except DocumentError as error:
             if _fail(job, Failure(error.code, error.detail)):
                 log.info("document.failed", code=error.code)
+        except StoreUnavailable:
+            raise
         except Exception:  # whatever it is, the document must not hang
             if _fail(job, INTERNAL_ERROR):
                 log.exception("document.failed", code=INTERNAL_ERROR.code)
         else:
             log.info("part.done", seconds=round(job.lease.elapsed_seconds, 3))
+
+    def _put_off(self, job: Job, outage: _Outage) -> None:
+        """The database or the storage is away: after a while the part waits again. The document pays for the time."""
+        log.warning("part.put_off", reason=str(outage))
+        self._hand_back_next()
+        _pause(job.lease)
+        _hand_back(partial(job.settle, rest=[job.claim.part], spent_seconds=job.lease.elapsed_seconds))
 
     def _call_for_help(self) -> None:
         """Whoever finds more than one can do calls others, once, and they do the same: soon all are there."""
@@ -157,6 +177,26 @@ class Shift:
 def _bound(claim: Claim) -> AbstractContextManager[None]:
     """What is logged in the block says which part it is about."""
     return bound_contextvars(id=claim.document_id, attempt=claim.attempt, part=claim.part.name)
+
+
+@contextmanager
+def _outages() -> Iterator[None]:
+    """Where the database or the storage is at fault in the block, for a moment perhaps, `_Outage` is raised."""
+    try:
+        yield
+    except FileNotFoundError:  # it won't come
+        raise
+    except (DatabaseUnavailable, OSError) as error:
+        raise _Outage(str(error)) from error
+
+
+def _pause(lease: Lease) -> None:
+    """Wait, unless the worker shall stop or the part is no longer ours."""
+    end = time.monotonic() + PAUSE_SECONDS
+    with suppress(HandBack, Refused, UnknownIngestion):
+        while (left_seconds := end - time.monotonic()) > 0:
+            lease.check()
+            time.sleep(min(left_seconds, LOOK_SECONDS))
 
 
 def _hand_back(give: Callable[[], object]) -> None:

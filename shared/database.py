@@ -34,7 +34,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from shared.config import Settings
 from shared.documents import Chunk, fields, rows_from
-from shared.errors import StoreUnavailable
+from shared.errors import DatabaseUnavailable
 
 ROWS_PER_INSERT = 500
 ROWS_PER_FETCH = 500
@@ -61,12 +61,16 @@ CHUNKS = Table(
 
 
 class ChunkTable:
-    """The rows of all documents. Construction creates the table where it is missing, and adds what an old one lacks."""
+    """The rows of all documents. Construction creates the table where it is missing, and adds what an old one lacks.
+
+    That and every method raises `DatabaseUnavailable` when the database can't be reached, or is locked for too long.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        create_where_missing(engine, CHUNKS)
-        _add_missing_columns(engine)
+        with reachable():
+            create_where_missing(engine, CHUNKS)
+            _add_missing_columns(engine)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ChunkTable:
@@ -82,7 +86,7 @@ class ChunkTable:
         """
         count = 0
         rows = (_row(document_id, chunk) for chunk in chunks)
-        with self._engine.begin() as transaction:
+        with reachable(), self._engine.begin() as transaction:
             transaction.execute(delete(CHUNKS).where(CHUNKS.c.document_id == document_id))
             while batch := list(islice(rows, ROWS_PER_INSERT)):
                 transaction.execute(insert(CHUNKS), batch)
@@ -95,13 +99,13 @@ class ChunkTable:
         """The chunks of a document in order, a few hundred in memory at a time."""
         columns = [column for column in CHUNKS.c if column.name != "document_id"]
         query = select(*columns).where(CHUNKS.c.document_id == document_id).order_by(CHUNKS.c.index)
-        with self._engine.connect() as connection:
+        with reachable(), self._engine.connect() as connection:
             for row in connection.execution_options(yield_per=ROWS_PER_FETCH).execute(query):
                 yield _chunk(row)
 
     def remove(self, document_id: str) -> None:
         """Remove the rows of a document."""
-        with self._engine.begin() as transaction:
+        with reachable(), self._engine.begin() as transaction:
             transaction.execute(delete(CHUNKS).where(CHUNKS.c.document_id == document_id))
 
     def close(self) -> None:
@@ -145,11 +149,11 @@ def create_where_missing(engine: Engine, table: Table) -> None:
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """What SQLAlchemy raises in the block when the database can't be reached becomes `StoreUnavailable`."""
+    """What SQLAlchemy raises in the block when the database can't be reached becomes `DatabaseUnavailable`."""
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        raise StoreUnavailable("The database can't be reached.") from error
+        raise DatabaseUnavailable("The database can't be reached.") from error
 
 
 def _add_missing_columns(engine: Engine) -> None:

@@ -28,6 +28,7 @@
     │       ├── QuotaOfBytes       429  quota_bytes
     │       └── TooManyDocuments   429  too_many_documents
     ├── StoreUnavailable           503  unavailable
+    │   └── DatabaseUnavailable    503  unavailable
     ├── Refused                  a write that came too late; the writer stops without noise
     │   ├── StaleAttempt           409  stale_attempt
     │   ├── LostLease              409  lost_lease
@@ -275,6 +276,10 @@ class StoreUnavailable(IngestError):
     status = 503
     title = "The service is not available for the moment"
     retry_after_seconds: ClassVar[int] = 5
+
+
+class DatabaseUnavailable(StoreUnavailable):
+    """The SQL database can't be reached; nothing is said of Redis."""
 
 
 class Refused(IngestError):

@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
 
 from shared.access import Scope
 from shared.database import ROWS_PER_INSERT, ChunkTable, make_engine
 from shared.documents import Chunk
+from shared.errors import DatabaseUnavailable
 from shared.keyring import KeyRing
 
 ROWS = (("item", "count"), ("a|b", None), ("", "字"))
@@ -105,6 +107,22 @@ def test_who_counts_may_stop_it_all(table):
     with pytest.raises(KeyError):
         table.replace("d", [chunk(1)], stop)
     assert list(table.of("d")) == [chunk(0)]
+
+
+def test_a_database_that_is_away_is_told_as_such(url):
+    """By one error, whatever is asked of it: it may pass."""
+    engine = make_engine(url)
+    with closing(ChunkTable(engine)) as table:
+
+        def away(*_: object) -> None:
+            raise OperationalError("", {}, Exception("the server closed the connection"))
+
+        event.listen(engine, "before_cursor_execute", away)
+        for ask in (lambda: table.replace("d", []), lambda: list(table.of("d")), lambda: table.remove("d")):
+            with pytest.raises(DatabaseUnavailable):
+                ask()
+        with pytest.raises(DatabaseUnavailable):
+            ChunkTable(engine)
 
 
 def test_a_key_comes_back_as_it_went_in(url):

@@ -7,9 +7,10 @@ import itertools
 import json
 import logging
 import socket
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,9 @@ import redis
 from celery import Celery
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from sqlalchemy.engine import make_url
 
+from ingest_worker import shift
 from ingest_worker.desk import Desk
 from ingest_worker.drain import Drain
 from ingest_worker.pipeline import LOSSES_TO_GIVE_UP, LOSSES_TO_HALVE
@@ -28,7 +31,7 @@ from ingest_worker.sandbox import Sandbox
 from ingest_worker.shift import Shift
 from ingest_worker.tasks import work_for_a_while
 from ingest_worker.workbench import Workbench
-from shared import keys, task_names
+from shared import database, keys, task_names
 from shared.access import DEFAULT_TENANT
 from shared.broker import hint, make_celery
 from shared.errors import StoreUnavailable
@@ -452,6 +455,57 @@ def test_a_moment_without_redis_is_not_the_fault_of_the_document(bench):
     bench.before_report(6, unavailable)
     bench.work()
     assert bench.state().message == "Parsed 2 of 5 pages"
+
+
+@contextmanager
+def _locked_database(bench: Bench) -> Iterator[None]:
+    """Another writes, and doesn't end."""
+    path = make_url(bench.settings.database_url).database
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+@contextmanager
+def _broken_storage(bench: Bench) -> Iterator[None]:
+    """No file of pages can be written."""
+    in_the_way = Path(bench.storage._full(pages_folder(DOCUMENT)))
+    in_the_way.touch()
+    yield
+    in_the_way.unlink()
+
+
+OUTAGES = pytest.mark.parametrize(
+    ("outage", "parts"), [(_locked_database, 3), (_broken_storage, 1)], ids=["database", "storage"]
+)
+
+
+@OUTAGES
+def test_a_moment_without_database_or_storage_is_not_the_fault_of_the_document(bench_with, monkeypatch, outage, parts):
+    """It waits where it is, no worker is counted as lost, and it completes when all is there again."""
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 10)
+    monkeypatch.setattr(shift, "PAUSE_SECONDS", 0.01)
+    bench = bench_with()
+    bench.upload(pdfs.prose(5))
+    bench.run(parts)
+    with outage(bench):
+        assert bench.run(2) == 2
+    assert not bench.state().is_final
+    bench.run()
+    assert bench.state().status is Status.COMPLETED
+
+
+@OUTAGES
+def test_no_document_waits_for_ever_for_database_or_storage(bench_with, monkeypatch, outage, parts):
+    """The time is the document's, and ends."""
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 10)
+    monkeypatch.setattr(shift, "PAUSE_SECONDS", 0.3)
+    bench = bench_with(document_seconds=1)
+    bench.upload(pdfs.prose(5))
+    bench.run(parts)
+    with outage(bench):
+        bench.run(10)
+    assert bench.state().error.code == "took_too_long"
 
 
 def _stored(bench: Bench) -> list[str]:
