@@ -14,6 +14,7 @@ from ingest_worker.stages import parse
 from ingest_worker.stages.reading import Limits
 from ingest_worker.workbench import Workbench
 from shared.store import Source
+from shared.worklist import Claim
 
 
 class Desk:
@@ -21,7 +22,7 @@ class Desk:
 
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
-        self._document_id: str | None = None
+        self._of: tuple[str, int] | None = None
         self._source: Source | None = None
         self._document: Sandbox | None = None
         self._tick: Callable[[], None] = _go_on
@@ -35,20 +36,21 @@ class Desk:
     ) -> None:
         self._open.close()
 
-    def source(self, document_id: str) -> Source:
-        """What was uploaded. Raises `UnknownIngestion`."""
-        if self._document_id != document_id or self._source is None:
+    def source(self, claim: Claim) -> Source:
+        """What was uploaded; with the next attempt may come another password. Raises `UnknownIngestion`."""
+        of = claim.document_id, claim.attempt
+        if self._of != of or self._source is None:
             self._put_away()
-            self._document_id = document_id
-            self._source = self._bench.store.source(document_id)
+            self._of = of
+            self._source = self._bench.store.source(claim.document_id)
         return self._source
 
-    def document(self, document_id: str, tick: Callable[[], None]) -> Sandbox:
+    def document(self, claim: Claim, tick: Callable[[], None]) -> Sandbox:
         """The open file. ``tick`` is called a few times a second while it is read, and ends the reading if it raises.
 
         Raises `UnknownIngestion` and `shared.errors.DocumentError`.
         """
-        source = self.source(document_id)
+        source = self.source(claim)
         self._tick = tick
         if self._document is None:
             path = self._open.enter_context(self._bench.storage.as_local_file(source.path))
@@ -77,7 +79,7 @@ class Desk:
         return self._document is not None and self._document.repaired
 
     def _put_away(self) -> None:
-        self._document_id = self._source = self._document = None
+        self._of = self._source = self._document = None
         self._tick = _go_on
         self._open.close()
 

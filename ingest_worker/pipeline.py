@@ -102,7 +102,7 @@ def work_on(job: Job) -> None:
 def plan(job: Job) -> None:
     """Count the pages, and have those parsed that no earlier attempt has parsed."""
     job.progress.begin(Status.PARSING, "Opening the file")
-    document = job.desk.document(job.document_id, job.tick)
+    document = job.desk.document(job.claim, job.tick)
     done, gone = _parted(job)
     size = size_of_parts(document.page_count, job.bench.settings.pages_per_part)
     rest = missing(document.page_count, done, size)
@@ -150,14 +150,14 @@ def parse(job: Job) -> None:
         then=CHUNK,
         spent_seconds=job.lease.elapsed_seconds,
         characters=characters,
-        served_bytes=job.desk.source(job.document_id).size_bytes * (last - part.first + 1) // job.claim.total,
+        served_bytes=job.desk.source(job.claim).size_bytes * (last - part.first + 1) // job.claim.total,
     )
 
 
 def _store(job: Job, read: list[Page]) -> None:
     """The pages, and for those who can't wait what chunks they would make by themselves."""
     first, token = job.claim.part.first, job.claim.token
-    source = job.desk.source(job.document_id)
+    source = job.desk.source(job.claim)
     markup = MediaType(source.media_type).is_markup
     provisional = chunk.chunks(read, source.sha256, source.options, markup=markup)
     with job.bench.storage.writing(provisional_path(job.document_id, first, token)) as file:
@@ -173,7 +173,7 @@ def _readings(job: Job) -> Iterator[Reading]:
         yield Reading.left_out(part.first, Problem.CRASHED)
         return
     try:
-        document = job.desk.document(job.document_id, job.tick)
+        document = job.desk.document(job.claim, job.tick)
         for number in range(part.first, part.last + 1):
             job.check_cost()
             job.lease.read(number - part.first)
@@ -191,7 +191,7 @@ def chunk_document(job: Job) -> None:
     if _was_chunked(job):
         job.settle(then=LOAD, spent_seconds=job.lease.elapsed_seconds)
         return
-    source, storage = job.desk.source(job.document_id), job.bench.storage
+    source, storage = job.desk.source(job.claim), job.bench.storage
     track = job.progress.track(Status.CHUNKING, "Split", job.claim.unit, job.claim.total)
     with (
         storage.writing(text_path(job.document_id)) as text,
@@ -235,7 +235,7 @@ def _pages(job: Job, done: dict[Part, Any]) -> Iterator[Page]:
 
 def load_document(job: Job) -> None:
     """From the file of chunks to the database. The document is COMPLETED after it, and nothing of its work is left."""
-    source = job.desk.source(job.document_id)  # before the end: with that, its password is forgotten
+    source = job.desk.source(job.claim)  # before the end: with that, its password is forgotten
     job.progress.begin(Status.LOADING, "Loading the chunks")
     count = _count_lines(job, chunks_path(job.document_id))
     track = job.progress.track(Status.LOADING, "Loaded", "chunks", count)

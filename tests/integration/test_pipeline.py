@@ -328,6 +328,17 @@ def test_a_wrong_password_can_be_mended_by_the_next_attempt(bench):
     assert bench.state().status is Status.COMPLETED
 
 
+def test_a_new_password_is_known_to_the_worker_that_had_the_wrong_one(bench):
+    """Also when it has looked at no other document between the attempts."""
+    bench.upload(pdfs.encrypted("secret"), password="wrong")
+    with Desk(bench._workbench) as desk, Shift(bench._workbench, desk, Drain(), lambda: None, seconds=60) as working:
+        working.work_on_next()
+        bench.store.begin_attempt(DOCUMENT, Seal(bench.settings).close("secret"))
+        while working.work_on_next():
+            pass
+    assert bench.state().status is Status.COMPLETED
+
+
 def test_our_own_fault_fails_the_document_without_telling_tales(bench, capsys):
     """The owner reads a safe sentence; the traceback is in the log only."""
     bench.upload(pdfs.prose(1))
