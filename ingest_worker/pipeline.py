@@ -109,7 +109,9 @@ def plan(job: Job) -> None:
     if rest:
         document.look_ahead(rest[0].first)
     kept = sum(part.pages for part in done)
-    job.settle(gone=gone, rest=rest or [CHUNK], plan=Plan(document.page_count, kept, document.unit))
+    characters = sum(found["characters"] for found in done.values())
+    plan = Plan(document.page_count, kept, document.unit)
+    job.settle(gone=gone, rest=rest or [CHUNK], plan=plan, characters=characters)
 
 
 def _parted(job: Job) -> tuple[dict[Part, Any], list[Part]]:

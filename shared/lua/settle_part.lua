@@ -6,7 +6,7 @@
 -- ARGV[2]  part
 -- ARGV[3]  token            the fencing token that came with it
 -- ARGV[4]  spent_ms         how long it took
--- ARGV[5]  characters       how much text it gave
+-- ARGV[5]  characters       how much text it gave; from the part that plans: how much there is of the pages kept
 -- ARGV[6]  next_part        what waits when all parts are done, or ''
 -- ARGV[7 .. 12]             at, first_percent, last_percent, interval_ms, beat_ms, history_events: see report()
 -- ARGV[13]  total           '' or, from the part that plans: how many pages there are,
@@ -32,6 +32,7 @@ redis.call('HINCRBY', WORK, 'spent_ms', spent_ms)
 redis.call('HINCRBY', WORK, 'characters', characters)
 if total ~= '' then
   local now = string.format('%.0f', now_ms())
+  redis.call('HSET', WORK, 'characters', characters) -- of what is kept; planned again it is not counted twice
   redis.call('HSET', WORK, 'total', total, 'verb', verb, 'unit', unit, 'reached', kept, 'high', kept,
     'reported', -1, 'reported_ms', 0, 'mark_ms', now, 'mark_pages', kept, 'older_ms', now, 'older_pages', kept)
 end

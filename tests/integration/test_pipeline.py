@@ -583,6 +583,19 @@ def test_a_document_that_costs_too_much_fails(bench_with, limit, code):
     assert parts < 5
 
 
+def test_what_earlier_attempts_have_read_counts_towards_the_characters(bench_with):
+    """However often a document is tried again, it gives no more than it may."""
+    bench = bench_with(max_document_characters=5000)
+    bench.upload(pdfs.prose(30))
+    bench.run()
+    done = bench._workbench.worklist.done(DOCUMENT)
+    for _ in range(5):
+        bench.store.begin_attempt(DOCUMENT)
+        bench.run()
+        assert bench.state().error.code == "too_much_text"
+    assert bench._workbench.worklist.done(DOCUMENT) == done
+
+
 def test_a_range_that_workers_are_lost_with_is_halved_until_the_page_is_alone(bench):
     """That page is given up in the end, and named; all others are there."""
     bench.upload(pdfs.prose(8))
