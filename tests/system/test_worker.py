@@ -42,8 +42,12 @@ def test_a_worker_ingests_what_is_sent_to_it(floor):
     with closing(ChunkTable.from_settings(floor.settings)) as table:
         assert len(list(table.of("one"))) > 1
     wait_until(lambda: floor.unacknowledged() == 0, what="acknowledged")
-    lines = [line for line in floor.worker.output().splitlines() if "ingest_worker" in line]
-    assert len(lines) == 5
+
+    def lines() -> list[str]:
+        return [line for line in floor.worker.output().splitlines() if "ingest_worker" in line]
+
+    wait_until(lambda: len(lines()) >= 5, what="a line of the log for each part")  # a document is final before that
+    assert len(lines()) == 5
     assert "Traceback" not in floor.worker.output()
 
 
