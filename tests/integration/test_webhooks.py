@@ -412,6 +412,9 @@ def test_an_upload_that_gets_an_earlier_result_is_told_of_it(http, settings, dat
             answer = upload(http, webhook_url=url)
             assert (answer.status_code, answer.json["id"], answer.json["reused"]) == (200, earlier, True)
             wait_until(lambda times=times: len(receiver.at("/ok/reused")) == times)
+            # Who asks while a message is under way is told by that one.
+            shown = f"/webhooks/{answer.json['webhook']['id']}/deliveries"
+            wait_until(lambda shown=shown: http.get(shown).json["deliveries"][0]["state"] == "delivered")
     assert {json.loads(one["body"])["type"] for one in receiver.at("/ok/reused")} == {"ingestion.completed"}
 
 
