@@ -19,6 +19,7 @@ def test_workers_and_redis_that_die_cost_no_document(tmp_path):
         redis_restarts=1,
         flushes=1,
         limit_seconds=240,
+        times_a_loss=False,
         told_within_seconds=20,  # twice what `make chaos` is to show: other tests share the machine
         resumed_within_seconds=60,
     )
