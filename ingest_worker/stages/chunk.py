@@ -8,6 +8,7 @@ window, not by the document, and a cut near the window's end is made again when 
 from __future__ import annotations
 
 import hashlib
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,12 @@ WINDOW_CHUNKS = 8
 
 #: So many of a window's last pieces are cut again with the next.
 KEPT_BACK = 2
+
+#: Text without white space is cut by force after so many chunks: what cuts it at better places takes a time that grows
+#: with the square of its length.
+UNBROKEN_CHUNKS = 100
+
+_UNBROKEN = re.compile(r"\S+")
 
 #: Enough of a SHA-256 that no two chunks ever meet: 128 bits.
 ID_HEX_DIGITS = 32
@@ -90,13 +97,28 @@ def _pieces(
 
 def _cut(taken: _Window, cutter: MarkdownSplitter | TextSplitter, kept_back: int) -> Iterator[tuple[int, str, _Window]]:
     text, first = taken.text(), taken.start
-    pieces = [(start, start + len(piece)) for start, piece in cutter.chunk_indices(taken.covered(text))]
+    covered = taken.covered(text)
+    pieces = [
+        (begin + start, begin + start + len(piece))
+        for begin, end in stretches(covered, UNBROKEN_CHUNKS * taken.chunk_size)
+        for start, piece in cutter.chunk_indices(covered[begin:end])
+    ]
     certain = max(1, len(pieces) - kept_back)  # at least one, so that a window can't grow without end
     for start, end in pieces[:certain]:
         # What a window begins with is cut anew, and may end within what was given away already.
         if taken.is_news(first + end):
             yield first + start, text[start:end], taken
     taken.drop(first + (pieces[certain][0] if certain < len(pieces) else len(text)))
+
+
+def stretches(text: str, most: int) -> Iterator[tuple[int, int]]:
+    """The text as stretches, of which none has more than ``most`` characters in a row without white space."""
+    begin = 0
+    for run in _UNBROKEN.finditer(text):
+        for end in range(run.start() + most, run.end(), most):
+            yield begin, end
+            begin = end
+    yield begin, len(text)
 
 
 class _Window:
@@ -106,7 +128,7 @@ class _Window:
         self.start = 0
         self.size = 0
         self._given_away = 0
-        self._chunk_size = chunk_size
+        self.chunk_size = chunk_size
         self._texts: list[str] = []
         self._page_starts: list[int] = []
         self._pages_before = 0
@@ -147,7 +169,7 @@ class _Window:
         at = 0
         for table in self._tables:
             start = max(0, table.start - self.start)
-            cover = table.cover(self._chunk_size)[max(0, self.start - table.start) :]
+            cover = table.cover(self.chunk_size)[max(0, self.start - table.start) :]
             parts += [text[at:start], cover]
             at = start + len(cover)
         return "".join([*parts, text[at:]])

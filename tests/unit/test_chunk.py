@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest_worker.stages.chunk import PAGE_SEPARATOR, chunks
+from ingest_worker.stages.chunk import PAGE_SEPARATOR, UNBROKEN_CHUNKS, chunks, stretches
 from ingest_worker.stages.tables import laid_out, markdown
 from shared.documents import Chunk, Page
 from shared.options import Options
@@ -72,6 +72,22 @@ def test_a_window_gives_nothing_away_twice():
     options = Options(chunk_size=50, chunk_overlap=5)
     found = split(pages(*[text] * 4), options, markup=True, window=0)
     assert all(one.end < other.end for one, other in pairwise(found))
+
+
+@pytest.mark.parametrize("markup", [False, True])
+def test_text_without_white_space_is_cut_by_force(markup):
+    """What looks for better places takes a time that grows with the square of the length."""
+    options = Options(chunk_size=50, chunk_overlap=0)
+    text = "x" * (3 * UNBROKEN_CHUNKS * 50 + 7)
+    assert list(stretches(f"a {text} b", UNBROKEN_CHUNKS * 50))[1:3] == [(5002, 10002), (10002, 15002)]
+    found = split(pages(text), options, markup=markup, window=WINDOW)
+    assert "".join(chunk.text for chunk in found) == text
+
+
+def test_other_text_is_not_cut_by_force():
+    """However long it is."""
+    text = "a word, " * 10_000
+    assert list(stretches(text, 10)) == [(0, len(text))]
 
 
 @given(LAID_OUT, ALL_OPTIONS, st.booleans())
