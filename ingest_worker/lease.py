@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
+import signal
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +28,11 @@ class HandBack(Exception):
     """The worker stops: what is in hand goes back to the list."""
 
 
+def end_process() -> None:
+    """End this process as a crash would: the pool makes another child, and the part comes back by its lease."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Lease:
     """Held from `hold` to the end of the block, in which the work is done.
 
@@ -31,15 +40,29 @@ class Lease:
     """
 
     def __init__(
-        self, worklist: Worklist, claim: Claim, drain: Drain, *, lease_seconds: float, report_interval_seconds: float
+        self,
+        worklist: Worklist,
+        claim: Claim,
+        drain: Drain,
+        *,
+        lease_seconds: float,
+        report_interval_seconds: float,
+        silence_seconds: float,
+        when_silent: Callable[[], None] = end_process,
     ) -> None:
+        """``when_silent`` is called when the work has not asked for ``silence_seconds``: it hangs. Nothing is renewed
+        from then on, so that the part is given to another.
+        """
         self.claim = claim
         self._worklist = worklist
         self._drain = drain
         self._throttle = Throttle(report_interval_seconds, time.monotonic)
         self._over: Refused | UnknownIngestion | None = None
         self._end = threading.Event()
+        self._silence_seconds = silence_seconds
+        self._when_silent = when_silent
         self._began = time.monotonic()
+        self._asked_at = math.inf  # the work has not begun
         self._every_seconds = min(lease_seconds / RENEWALS, BEAT_SECONDS)
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
@@ -49,7 +72,7 @@ class Lease:
         return self
 
     def __enter__(self) -> Self:
-        self._began = time.monotonic()
+        self._began = self._asked_at = time.monotonic()
         return self
 
     def __exit__(
@@ -71,10 +94,15 @@ class Lease:
 
         Raises `HandBack`, and what the record says when the part is no longer ours: cancelled, deleted, another's.
         """
-        if self._over is not None:
-            raise self._over
+        self.check_ours()
         if self._drain.begun:
             raise HandBack
+
+    def check_ours(self) -> None:
+        """The same for what should be finished even when the worker stops: no `HandBack`."""
+        self._asked_at = time.monotonic()
+        if self._over is not None:
+            raise self._over
 
     def read(self, pages: int) -> None:
         """So many pages of the part are read. Raises as `check` does."""
@@ -84,11 +112,18 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._end.wait(self._every_seconds):
-            try:
-                self._worklist.renew(self.claim)
-            except (Refused, UnknownIngestion) as over:
-                self._over = over
+            if time.monotonic() - self._asked_at > self._silence_seconds:
+                log.error("work.hangs", id=self.claim.document_id, part=self.claim.part.name)
+                self._when_silent()
                 return
-            except StoreUnavailable as error:
-                # The work goes on: when Redis is back, the part is ours still unless someone else has begun it.
-                log.warning("lease.not_renewed", id=self.claim.document_id, reason=error.detail)
+            if self._over is None:
+                self._renew()
+
+    def _renew(self) -> None:
+        try:
+            self._worklist.renew(self.claim)
+        except (Refused, UnknownIngestion) as over:
+            self._over = over
+        except StoreUnavailable as error:
+            # The work goes on: when Redis is back, the part is ours still unless someone else has begun it.
+            log.warning("lease.not_renewed", id=self.claim.document_id, reason=error.detail)

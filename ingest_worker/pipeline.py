@@ -161,11 +161,18 @@ def _store(job: Job, read: list[Page]) -> None:
     first, token = job.claim.part.first, job.claim.token
     source = job.desk.source(job.claim)
     markup = MediaType(source.media_type).is_markup
-    provisional = chunk.chunks(read, source.sha256, source.options, markup=markup)
+    provisional = chunk.chunks(_while_ours(job, read), source.sha256, source.options, markup=markup)
     with job.bench.storage.writing(provisional_path(job.document_id, first, token)) as file:
         file.writelines(to_json_lines(provisional))
     with job.bench.storage.writing(pages_path(job.document_id, first, token)) as file:
         file.writelines(to_json_lines(read))
+
+
+def _while_ours(job: Job, read: list[Page]) -> Iterator[Page]:
+    """What is read is stored even when the worker stops, but not for a document that is cancelled or another's."""
+    for page in read:
+        job.lease.check_ours()
+        yield page
 
 
 def _readings(job: Job) -> Iterator[Reading]:

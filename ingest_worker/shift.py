@@ -107,6 +107,7 @@ class Shift:
             self._drain,
             lease_seconds=settings.lease_seconds,
             report_interval_seconds=settings.report_interval_seconds,
+            silence_seconds=settings.silence_seconds,
         ).hold()
 
     def _job(self, lease: Lease) -> Job:

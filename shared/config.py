@@ -126,6 +126,11 @@ class Settings(BaseModel):
     lease_seconds: float = Field(
         6, ge=0.5, le=600, description="A worker that gives no sign of life for so long is taken for lost."
     )
+    silence_seconds: float = Field(
+        300,
+        gt=0,
+        description="A worker's process whose work gives no sign for so long hangs: it is ended, and another goes on.",
+    )
     pages_per_part: int = Field(32, ge=1, le=10_000, description="The most pages that a worker takes at a time.")
     max_parts_in_flight: int = Field(16, ge=1, description="Parts of one document that are worked on at the same time.")
     part_seconds: float = Field(

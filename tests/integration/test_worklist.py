@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 
@@ -10,7 +13,7 @@ import pytest
 from redis.client import Pipeline
 
 from ingest_worker.drain import Drain
-from ingest_worker.lease import Lease
+from ingest_worker.lease import HandBack, Lease
 from shared import connections, keys
 from shared.access import DEFAULT_TENANT
 from shared.errors import AlreadyFinished, LostLease, UnknownIngestion
@@ -306,14 +309,55 @@ def test_there_is_a_sign_of_life_in_every_stage(store, worklist, monkeypatch):
         assert alive.alive_at == alive.at
 
 
+def leased(worklist, *, lease_seconds: float = 600, **how) -> Lease:
+    """A lease on the next part, which is being renewed."""
+    settings = {"lease_seconds": lease_seconds, "report_interval_seconds": 0.1}
+    return Lease(worklist, worklist.claim(), Drain(), **settings, **how).hold()
+
+
+def test_the_lease_of_work_that_hangs_ends_and_its_process_too(store, client, settings):
+    """It would be renewed for ever else, and the document would look alive. To wait for one's turn is not to hang."""
+    worklist = Worklist(client, settings.model_copy(update={"lease_seconds": 0.6}))
+    planned(store, worklist, "d", 5)
+    silent = threading.Event()
+    lease = leased(worklist, lease_seconds=0.6, silence_seconds=0.3, when_silent=silent.set)
+    assert not silent.wait(0.6)
+    with lease:
+        for _ in range(6):
+            lease.check()
+            assert not silent.wait(0.1)
+        assert silent.wait(10)
+        wait_until(lambda: worklist.lapse("d").lost, what="the part is taken back")
+
+
+def test_what_is_read_is_stored_by_a_worker_that_stops_but_not_for_a_document_that_is_cancelled(store, worklist):
+    """To stop is no reason to throw pages away; that nobody wants them is."""
+    planned(store, worklist, "d", 5)
+    drain = Drain()
+    lease = Lease(worklist, worklist.claim(), drain, lease_seconds=0.6, report_interval_seconds=0.1, silence_seconds=60)
+    with lease.hold():
+        drain._begin()
+        with pytest.raises(HandBack):
+            lease.check()
+        lease.check_ours()
+        store.record("d", 1, Status.CANCELLED, "Cancelled")
+        with pytest.raises(AlreadyFinished):
+            wait_until(lease.check_ours, what="the renewal is refused")
+
+
+def test_a_process_that_hangs_is_ended_as_by_a_crash():
+    """Whatever it is in the middle of."""
+    code = "from ingest_worker.lease import end_process; end_process()"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+
+
 def test_a_long_lease_is_renewed_as_often_as_signs_of_life_are_due(store, worklist, monkeypatch):
     """What an operator chooses for leases does not make the clock of a viewer coarse."""
     monkeypatch.setattr("shared.worklist.BEAT_SECONDS", 0.1)
     monkeypatch.setattr("ingest_worker.lease.BEAT_SECONDS", 0.1)
     planned(store, worklist, "d", 5)
     planned_at = store.state("d").alive_at
-    lease = Lease(worklist, worklist.claim(), Drain(), lease_seconds=600, report_interval_seconds=0.1)
-    with lease.hold():
+    with leased(worklist, silence_seconds=60):
         wait_until(lambda: store.state("d").alive_at > planned_at, within_seconds=5, what="a sign of life")
 
 
