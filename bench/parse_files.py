@@ -5,10 +5,8 @@ The same number of pages gives the same bytes.
 
 from __future__ import annotations
 
-import io
 import random
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 
 from pypdf import PdfReader
@@ -18,6 +16,7 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Table as DrawnTable
 
 from bench.floors import repeated
+from tests import pdfs
 
 #: A file of fewer pages is taken several times over: speed shows only where both processes have something to do.
 LEAST_PAGES = 64
@@ -44,7 +43,7 @@ def prose(pages: int) -> bytes:
         text.textLines(textwrap.wrap(_sentences(chance), 88)[:40])
         canvas.drawText(text)
 
-    return _made(pages, draw)
+    return pdfs.drawn(pages, draw)
 
 
 def tables(pages: int) -> bytes:
@@ -56,7 +55,7 @@ def tables(pages: int) -> bytes:
         drawn.wrapOn(canvas, *A4)
         drawn.drawOn(canvas, 60, 100)
 
-    return _made(pages, draw)
+    return pdfs.drawn(pages, draw)
 
 
 def long_enough(path: Path, folder: Path) -> Path:
@@ -73,13 +72,3 @@ def long_enough(path: Path, folder: Path) -> Path:
 def _sentences(chance: random.Random) -> str:
     lengths = chance.choices(range(6, 22), k=60)
     return " ".join(" ".join(chance.choices(_WORDS, k=length)).capitalize() + "." for length in lengths)
-
-
-def _made(pages: int, draw: Callable[[Canvas, int], None]) -> bytes:
-    file = io.BytesIO()
-    canvas = Canvas(file, pagesize=A4, invariant=True)
-    for number in range(1, pages + 1):
-        draw(canvas, number)
-        canvas.showPage()
-    canvas.save()
-    return file.getvalue()

@@ -51,7 +51,7 @@ def prose(pages: int) -> bytes:
         if number % 10 == 0:
             _table(canvas, number)
 
-    return _made(pages, draw)
+    return drawn(pages, draw)
 
 
 @cache
@@ -71,7 +71,7 @@ def tables_amid_text() -> bytes:
             table.drawOn(canvas, x, y)
         canvas.drawString(72, 640, "Below the tables.")
 
-    return _made(1, draw)
+    return drawn(1, draw)
 
 
 @cache
@@ -84,7 +84,7 @@ def table_with_a_hole() -> bytes:
             canvas.drawString(x + 10, y + 15, word)
         canvas.drawString(210, 675, "in the hole")
 
-    return _made(1, draw)
+    return drawn(1, draw)
 
 
 @cache
@@ -96,7 +96,7 @@ def hyphenated() -> bytes:
         text.textLines("The threat to the com-\npany was real.")
         canvas.drawText(text)
 
-    return _made(1, draw)
+    return drawn(1, draw)
 
 
 @cache
@@ -110,7 +110,7 @@ def character_bomb(pages: int, bomb: int, characters: int) -> bytes:
             for line in range(characters // 1000):
                 canvas.drawString(10, 10 + line * 0.7, "x" * 1000)
 
-    return _made(pages, draw)
+    return drawn(pages, draw)
 
 
 @cache
@@ -122,14 +122,14 @@ def with_printers_marks(pages: int) -> bytes:
         canvas.drawString(100, 700, f"Page {number}: between the marks")
         canvas.grid([10, 20, 30, 40], [10, 20, 30, 40])
 
-    return _made(pages, draw)
+    return drawn(pages, draw)
 
 
 @cache
 def scanned(pages: int) -> bytes:
     """Pages that are one image each, with no text at all."""
     grey = ImageReader(Image.new("L", (60, 80), 200))
-    return _made(pages, lambda canvas, _number: canvas.drawImage(grey, 0, 0, WIDTH, HEIGHT))
+    return drawn(pages, lambda canvas, _number: canvas.drawImage(grey, 0, 0, WIDTH, HEIGHT))
 
 
 @cache
@@ -140,7 +140,7 @@ def partly_scanned(pages: int, text_on: int) -> bytes:
         if number == text_on:
             canvas.drawString(20 * mm, 200 * mm, "The only words.")
 
-    return _made(pages, draw)
+    return drawn(pages, draw)
 
 
 @cache
@@ -351,7 +351,8 @@ def _with_xref_stream(pdf: bytes, *, startxref: int) -> bytes:
     return pdf[:at] + stream + b"startxref\n%d\n%%%%EOF\n" % startxref
 
 
-def _made(pages: int, draw: Callable[[Canvas, int], None]) -> bytes:
+def drawn(pages: int, draw: Callable[[Canvas, int], None]) -> bytes:
+    """A file whose pages ``draw`` draws: a canvas and the number of the page, from 1."""
     _fonts()
     file = io.BytesIO()
     canvas = Canvas(file, pagesize=A4, invariant=True)

@@ -270,6 +270,10 @@ class Stack:
     def processes(self) -> list[Process]:
         return [*self.servers, *self.workers, *self.couriers]
 
+    def streams(self) -> int:
+        """How many streams the first web node holds open."""
+        return int(httpx.get(f"{self.urls[0]}/readyz").json()["streams"])
+
     def open_store(self) -> Store:
         """The record that the processes share; whoever opens it closes it."""
         settings = Settings.from_environment(self.environment_of_ours)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 from flask import Flask
@@ -11,6 +12,8 @@ from flask.testing import FlaskClient
 
 from ingest_web import services
 from ingest_web.app import create_app
+from shared.keyring import KeyRing
+from tests.receiver import Receiver
 
 MakeApp = Callable[..., Flask]
 
@@ -39,6 +42,20 @@ def app(make_app) -> Flask:
 def http(app) -> FlaskClient:
     """A client of the app."""
     return app.test_client()
+
+
+@pytest.fixture
+def ring(settings) -> Iterator[KeyRing]:
+    """The keys of an installation of one's own."""
+    with closing(KeyRing.from_settings(settings)) as ring:
+        yield ring
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory) -> Iterator[Receiver]:
+    """A process that receives webhooks."""
+    with Receiver(tmp_path_factory.mktemp("receiver")) as receiver:
+        yield receiver
 
 
 @pytest.fixture(autouse=True)

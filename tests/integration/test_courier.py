@@ -30,14 +30,7 @@ from shared.store import Store
 from shared.webhook_tables import WebhookDatabase
 from tests.awaiting import wait_until
 from tests.couriers import couriers
-from tests.receiver import Receiver
 from tests.records import SOURCE
-
-
-@pytest.fixture(scope="module")
-def receiver(tmp_path_factory) -> Iterator[Receiver]:
-    with Receiver(tmp_path_factory.mktemp("receiver")) as receiver:
-        yield receiver
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from ingest_worker.sender import ANSWER_BYTES, ANSWER_SECONDS, Sender, Sent
 from shared import addresses, signing
 from shared.sealing import Seal
 from shared.signing import SealedSecret
-from tests.receiver import FLOOD_BYTES, Receiver
+from tests.receiver import FLOOD_BYTES
 from tests.unit.test_verdicts import CLAIM, ENDPOINT
 
 SECONDS = 1.0
@@ -36,12 +36,6 @@ SECONDS = 1.0
 SECRET = signing.new_secret()
 
 LOOPBACK = addresses.networks("127.0.0.0/8")
-
-
-@pytest.fixture(scope="module")
-def receiver(tmp_path_factory) -> Iterator[Receiver]:
-    with Receiver(tmp_path_factory.mktemp("receiver")) as receiver:
-        yield receiver
 
 
 class Answers:

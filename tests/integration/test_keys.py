@@ -13,28 +13,17 @@ from ingest_web.guard import FRESH_SECONDS, Guard
 from shared.access import ALL_SCOPES, Scope
 from shared.database import make_engine
 from shared.errors import Unauthorized
-from shared.keyring import KeyRing, parts_of
+from shared.keyring import parts_of
+from tests.callers import bearing
 from tests.records import SOURCE
 
 PDF = b"%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<<>>\n%%EOF"
 
 
 @pytest.fixture
-def ring(settings):
-    """The keys of an installation of one's own."""
-    ring = KeyRing.from_settings(settings)
-    yield ring
-    ring.close()
-
-
-@pytest.fixture
 def closed(make_app, ring):
     """A client of an app that asks for keys."""
     return make_app(auth="keys").test_client()
-
-
-def bearing(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
 
 
 def upload(http, key: str) -> str:

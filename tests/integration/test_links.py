@@ -12,19 +12,11 @@ from ingest_web import access, services
 from ingest_web.permits import Permits
 from ingest_web.tokens import Token
 from shared.access import ALL_SCOPES, Scope
-from shared.keyring import KeyRing
 from tests.awaiting import wait_until
+from tests.callers import bearing
 
 PDF = b"%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<<>>\n%%EOF"
 NEVER = "01m857xcw5wq82xwhr9ttcn3ay"
-
-
-@pytest.fixture
-def ring(settings):
-    """The keys of an installation of one's own."""
-    ring = KeyRing.from_settings(settings)
-    yield ring
-    ring.close()
 
 
 @pytest.fixture
@@ -53,10 +45,6 @@ def write(closed_app):
         return services.of(closed_app).guard.tokens.write(Token(document_id, key_id, int(time.time() + seconds)))
 
     return write
-
-
-def bearing(told: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {told}"}
 
 
 def upload(http, told: str, content: bytes = PDF) -> dict:

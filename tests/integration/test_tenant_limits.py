@@ -25,19 +25,13 @@ from shared.keyring import KeyRing
 from shared.seats import GRACE_SECONDS, Seats
 from shared.store import Store
 from tests.awaiting import wait_until
+from tests.callers import bearing
 from tests.records import SOURCE
 
 PDF = b"%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<<>>\n%%EOF"
 MEBIBYTE = 1024 * 1024
 
 FORM = "multipart/form-data; boundary=x"
-
-
-@pytest.fixture
-def ring(settings):
-    ring = KeyRing.from_settings(settings)
-    yield ring
-    ring.close()
 
 
 @pytest.fixture
@@ -50,10 +44,6 @@ def acme(ring) -> dict[str, str]:
 def zenith(ring) -> dict[str, str]:
     """The headers of a caller of another tenant."""
     return bearing(ring.create("zenith", ALL_SCOPES)[1])
-
-
-def bearing(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
 
 
 def upload(http, headers, data: bytes = PDF, **fields: str):

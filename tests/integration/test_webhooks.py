@@ -26,19 +26,12 @@ from shared.webhook_tables import WebhookDatabase
 from shared.webhooks import CHOICE
 from tests.awaiting import wait_until
 from tests.couriers import couriers
-from tests.receiver import Receiver
 
 PDF = b"%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<<>>\n%%EOF"
 
 URL = "https://93.184.216.34/hooks"
 
 DAY_SECONDS = 24 * 3600
-
-
-@pytest.fixture(scope="module")
-def receiver(tmp_path_factory) -> Iterator[Receiver]:
-    with Receiver(tmp_path_factory.mktemp("receiver")) as receiver:
-        yield receiver
 
 
 @pytest.fixture

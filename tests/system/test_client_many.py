@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from ingest_client import Client
@@ -30,11 +29,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def client(stack: Stack) -> Iterator[Client]:
     with Client(stack.urls[0]) as client:
         yield client
-    wait_until(lambda: streams_at(stack) == 0, what="no stream is left open")
-
-
-def streams_at(stack: Stack) -> int:
-    return httpx.get(f"{stack.urls[0]}/readyz").json()["streams"]
+    wait_until(lambda: stack.streams() == 0, what="no stream is left open")
 
 
 def test_600_documents_are_watched_on_two_streams(stack: Stack, store: Store, client: Client) -> None:
@@ -43,7 +38,7 @@ def test_600_documents_are_watched_on_two_streams(stack: Stack, store: Store, cl
     states = client.watch(*there)
     first = {state.id for state in itertools.islice(states, MANY)}
     assert first == set(there)
-    assert streams_at(stack) == 2
+    assert stack.streams() == 2
     for document_id in there:
         records.finish(store, document_id)
     assert {state.id for state in states if state.is_final} == set(there)
@@ -53,9 +48,9 @@ def test_whoever_stops_watching_leaves_no_stream(stack: Stack, store: Store, cli
     """Both are closed, although the documents go on."""
     states = client.watch(*(records.new_document(store) for _ in range(MANY)))
     assert len(list(itertools.islice(states, MANY))) == MANY  # from here on both are silent
-    assert streams_at(stack) == 2
+    assert stack.streams() == 2
     states.close()  # type: ignore[attr-defined]
-    wait_until(lambda: streams_at(stack) == 0, within_seconds=5, what="both are closed, before a heartbeat")
+    wait_until(lambda: stack.streams() == 0, within_seconds=5, what="both are closed, before a heartbeat")
 
 
 def test_documents_that_come_one_by_one_share_the_streams(stack: Stack, store: Store, client: Client) -> None:
@@ -74,7 +69,7 @@ def test_documents_that_come_one_by_one_share_the_streams(stack: Stack, store: S
         there.append(records.new_document(store))
         following.add(there[-1])
     wait_until(lambda: seen == set(there), what="all are on streams")
-    assert streams_at(stack) == 2
+    assert stack.streams() == 2
     for document_id in there:
         records.finish(store, document_id)
     following.wait()

@@ -13,10 +13,10 @@ import pytest
 from ingest_web.tokens import Token, Tokens
 from shared.access import ALL_SCOPES
 from shared.config import Settings
-from shared.keyring import KeyRing
 from shared.sealing import secret_of
 from tests import records
 from tests.awaiting import wait_until
+from tests.callers import bearing
 from tests.stack import Stack
 
 #: Within this time a key that was revoked opens nothing anywhere: it is looked at every second.
@@ -34,20 +34,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def settings(stack: Stack) -> Settings:
     return Settings.from_environment(stack.environment_of_ours)
-
-
-@pytest.fixture(scope="module")
-def ring(settings: Settings) -> Iterator[KeyRing]:
-    ring = KeyRing.from_settings(settings)
-    yield ring
-    ring.close()
-
-
-@pytest.fixture
-def key(ring: KeyRing) -> tuple[str, str]:
-    """The id of a key, and its text."""
-    made, told = ring.create("default", ALL_SCOPES)
-    return made.id, told
 
 
 class Stream:
@@ -102,10 +88,6 @@ def test_a_token_opens_its_stream_on_every_node_and_a_revoked_key_ends_it_there(
         for stream in stays:
             assert len(stream.rest()) == 1  # the final event
     assert httpx.get(f"{stack.urls[0]}/status/{document}", headers=bearing(other_told)).status_code == 200
-
-
-def bearing(told: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {told}"}
 
 
 def test_a_token_that_expires_ends_its_stream(stack, settings, key, store):

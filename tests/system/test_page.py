@@ -19,19 +19,13 @@ from shared.jobs import Status, overall_progress
 from shared.protocol import Notice
 from tests import pdfs
 from tests.awaiting import wait_until
-from tests.pages import Documents, a_browser, a_page, assert_never_falls, bar, frames, open_streams, remember
+from tests.pages import Documents, a_page, assert_never_falls, bar, frames, open_streams, remember
 from tests.stack import ROOT, Stack
 
 ARTIFACTS = ROOT / "test-artifacts"
 
 MAX_UPLOAD_BYTES = 3_000_000
 HEAL_SECONDS = 30
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with a_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +47,6 @@ def blank(browser: Browser, stack: Stack) -> Iterator[Page]:
     """A page that watches nothing."""
     with a_page(browser, stack) as page:
         yield page
-
-
-@pytest.fixture
-def documents(stack: Stack) -> Iterator[Documents]:
-    store = stack.open_store()
-    yield Documents(store)
-    store.close()
 
 
 def choose(page: Page, *files: tuple[str, bytes]) -> None:

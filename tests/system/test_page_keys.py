@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from ingest_web.tokens import Token, Tokens
-from shared.access import ALL_SCOPES
 from shared.config import Settings
-from shared.keyring import KeyRing
 from shared.sealing import secret_of
 from tests import pdfs
 from tests.awaiting import wait_until
-from tests.pages import Documents, a_browser, a_context, bar
+from tests.pages import a_context, bar
 from tests.stack import Stack
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with a_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -40,34 +30,11 @@ def settings(stack: Stack) -> Settings:
     return Settings.from_environment(stack.environment_of_ours)
 
 
-@pytest.fixture(scope="module")
-def ring(settings: Settings) -> Iterator[KeyRing]:
-    with closing(KeyRing.from_settings(settings)) as ring:
-        yield ring
-
-
-@pytest.fixture
-def key(ring: KeyRing) -> tuple[str, str]:
-    """The id of a key, and its text."""
-    made, told = ring.create("default", ALL_SCOPES)
-    return made.id, told
-
-
 @pytest.fixture
 def context(browser: Browser, stack: Stack) -> Iterator[BrowserContext]:
     with a_context(browser, stack) as context:
         yield context
-    wait_until(lambda: streams_at(stack) == 0, what="the streams of the test before are gone")
-
-
-@pytest.fixture
-def documents(stack: Stack) -> Iterator[Documents]:
-    with closing(stack.open_store()) as store:
-        yield Documents(store)
-
-
-def streams_at(stack: Stack) -> int:
-    return httpx.get(f"{stack.urls[0]}/readyz").json()["streams"]
+    wait_until(lambda: stack.streams() == 0, what="the streams of the test before are gone")
 
 
 def link(settings: Settings, document_id: str, key_id: str, seconds: float = 60) -> str:
@@ -138,7 +105,7 @@ def test_tabs_with_links_share_one_stream(context, stack, settings, key, documen
     ]
     for tab in tabs:
         expect(tab.locator("ingest-progress[connection=open]")).to_have_count(2)
-    wait_until(lambda: streams_at(stack) == 1, what="one stream is left")
+    wait_until(lambda: stack.streams() == 1, what="one stream is left")
     for document in (shared, first, second):
         documents.parse(document, 6, 9)
     for tab, own in zip(tabs, (first, second), strict=True):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, expect
 
 from tests.awaiting import wait_until
-from tests.pages import Documents, a_browser, a_context, a_page, assert_never_falls, bar, open_streams, remember
+from tests.pages import Documents, a_context, a_page, assert_never_falls, bar, open_streams, remember
 from tests.stack import Stack
 
 TABS = 8
@@ -19,12 +18,6 @@ TABS = 8
 #: What a take-over may take that nobody shall notice, and one from a tab that says nothing any more.
 AT_ONCE_SECONDS = 2
 DEAF_SECONDS = 8
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with a_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +31,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def context(browser: Browser, stack: Stack) -> Iterator[BrowserContext]:
     with a_context(browser, stack) as context:
         yield context
-    wait_until(lambda: streams_at(stack) == 0, what="the streams of the test before are gone")
+    wait_until(lambda: stack.streams() == 0, what="the streams of the test before are gone")
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +39,6 @@ def blank(browser: Browser, stack: Stack) -> Iterator[Page]:
     """A page that watches nothing."""
     with a_page(browser, stack) as page:
         yield page
-
-
-@pytest.fixture
-def documents(stack: Stack) -> Iterator[Documents]:
-    with closing(stack.open_store()) as store:
-        yield Documents(store)
-
-
-def streams_at(stack: Stack) -> int:
-    return httpx.get(f"{stack.urls[0]}/readyz").json()["streams"]
 
 
 def open_tab(context: BrowserContext, *document_ids: str) -> Page:
@@ -127,21 +110,21 @@ def test_eight_tabs_share_one_stream(context: BrowserContext, stack: Stack, docu
     tabs = [open_tab(context, *shared, one) for one in own]
     for tab in tabs:
         expect(tab.locator("ingest-progress[connection=open]")).to_have_count(3)
-    wait_until(lambda: streams_at(stack) == 1, what="one stream is left")
+    wait_until(lambda: stack.streams() == 1, what="one stream is left")
     for done in (3, 6, 9):
         for document_id in [*shared, *own]:
             documents.parse(document_id, done, 9)
         for tab, one in zip(tabs, own, strict=True):
             for document_id in [*shared, one]:
                 expect(bar(tab, document_id)).to_contain_text(f"Parsed {done} of 9 pages")
-    assert streams_at(stack) == 1
+    assert stack.streams() == 1
     for document_id in [*shared, *own]:
         documents.complete(document_id)
     for tab, one in zip(tabs, own, strict=True):
         expect(tab.locator("ingest-progress[status=COMPLETED]")).to_have_count(3)
         for document_id in [*shared, one]:
             assert_right(tab, document_id)
-    wait_until(lambda: streams_at(stack) == 0, what="nobody watches what is finished")
+    wait_until(lambda: stack.streams() == 0, what="nobody watches what is finished")
 
 
 @pytest.mark.parametrize("goes", [Page.close, leave, crash, freeze])
@@ -188,7 +171,7 @@ def test_a_leader_that_stops_is_replaced_and_follows_when_it_wakes_up(
     expect(bar(other, document_id)).to_contain_text("Parsed 6 of 9 pages", timeout=1000 * within_seconds)
     wake()
     expect(bar(leader, document_id)).to_contain_text("Parsed 6 of 9 pages")
-    wait_until(lambda: streams_at(stack) == 1, what="one stream is left")
+    wait_until(lambda: stack.streams() == 1, what="one stream is left")
     documents.complete(document_id)
     for tab in tabs:
         expect(bar(tab, document_id)).to_have_attribute("status", "COMPLETED")
@@ -243,7 +226,7 @@ def test_tabs_without_web_locks_have_streams_of_their_own(context: BrowserContex
         assert not tab.evaluate("isSecureContext || 'locks' in navigator")
         remember(tab, document_id)
         expect(bar(tab, document_id)).to_have_attribute("connection", "open")
-    assert streams_at(stack) == 2
+    assert stack.streams() == 2
     documents.parse(document_id, 3, 9)
     for tab in tabs:
         expect(bar(tab, document_id)).to_contain_text("Parsed 3 of 9 pages")
@@ -298,7 +281,7 @@ def test_a_burst_of_documents_opens_few_streams(context: BrowserContext, stack: 
     wait_until(lambda: all(one in open_streams(leader)[0] for one in later), what="all are on the stream")
     opened = leader.evaluate("window.sources.length")
     assert opened <= 3 + time.monotonic() - began_at
-    assert streams_at(stack) == 1
+    assert stack.streams() == 1
     for document_id in [first, *later]:
         documents.complete(document_id)
     for tab in tabs:
@@ -312,7 +295,7 @@ def test_more_documents_than_a_stream_carries_take_one_more(
     there = [documents.create(f"{n}.pdf") for n in range(510)]
     open_tab(context, *there[:255])
     second = open_tab(context, *there[255:])
-    wait_until(lambda: streams_at(stack) == 2, what="two streams are open")
+    wait_until(lambda: stack.streams() == 2, what="two streams are open")
     documents.parse(there[-1], 3, 9)
     expect(bar(second, there[-1])).to_contain_text("Parsed 3 of 9 pages")
 
