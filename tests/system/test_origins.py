@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from shared.store import Store
 from tests.awaiting import wait_until
-from tests.pages import Documents, a_browser, bar, remember
+from tests.pages import Documents, bar, remember
 from tests.records import finish, new_document
 from tests.stack import Stack
 
@@ -71,22 +71,11 @@ def stack(sites, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with a_browser() as browser:
-        yield browser
-
-
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page of a browser that was never here before, and that complains of nothing here."""
     with closing(browser.new_context()) as context:
         yield context.new_page()
-
-
-@pytest.fixture
-def documents(store: Store) -> Documents:
-    return Documents(store)
 
 
 def embed(page: Page, site: ThreadingHTTPServer, service: str, document_id: str) -> None:
