@@ -26,7 +26,8 @@ from shared.config import Settings
 from shared.jobs import Status
 from shared.options import Options
 from shared.protocol import Stage, State, encode_state
-from shared.store import Source, Store
+from shared.source import Source
+from shared.store import Store
 from tests.awaiting import wait_until
 from tests.stack import ROOT, Stack
 

@@ -15,8 +15,8 @@ from shared.errors import IdempotencyKeyReused, StoreUnavailable, UnknownIngesti
 from shared.jobs import Status
 from shared.options import Terms
 from shared.protocol import State
+from shared.source import Source
 from shared.storage import source_path
-from shared.store import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from shared.endpoints import Endpoint
 from shared.errors import EmptyFile, InvalidOption, TooLarge, UnsupportedMediaType
 from shared.media import MediaType
 from shared.options import Options, Terms
+from shared.source import Source
 from shared.storage import source_path
-from shared.store import Source
 
 log = structlog.stdlib.get_logger(__name__)
 

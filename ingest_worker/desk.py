@@ -13,7 +13,7 @@ from ingest_worker.sandbox import Sandbox, Walls
 from ingest_worker.stages import parse
 from ingest_worker.stages.reading import Limits
 from ingest_worker.workbench import Workbench
-from shared.store import Source
+from shared.source import Source
 from shared.worklist import Claim
 
 

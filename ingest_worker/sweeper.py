@@ -28,6 +28,7 @@ from shared.config import Settings
 from shared.connections import translated
 from shared.errors import AlreadyFinished, Refused, StoreUnavailable, UnknownIngestion
 from shared.jobs import Status
+from shared.retention import Retention
 from shared.store import Store
 from shared.worklist import Queued, Worklist
 
@@ -66,6 +67,7 @@ class Sweeper:
         self._settings = settings
         self._worklist = Worklist(client, settings)
         self._store = Store(client, settings)
+        self._retention = Retention(client, settings)
         self._name = f"{socket.gethostname()}.{os.getpid()}"
         self._audit: Iterator[str] = iter(())
         self._may_take_back_at = 0.0
@@ -128,7 +130,7 @@ class Sweeper:
 
     def _expire(self) -> None:
         """Have a worker remove what is over: files and rows are no business of this process."""
-        if self._clock() < self._expire_at or not self._store.expired(1):
+        if self._clock() < self._expire_at or not self._retention.expired(1):
             return
         self._expire_at = self._clock() + EXPIRE_SECONDS
         send(self._app, task_names.EXPIRE)

@@ -61,17 +61,17 @@ def work_for_a_while(app: Celery, bench: Workbench, drain: Drain) -> None:
 def expire_documents(bench: Workbench) -> None:
     """Remove the documents whose retention is over; one that can't be removed is left for later, after the others."""
     try:
-        while over := bench.store.expired(EXPIRED_AT_A_TIME):
+        while over := bench.retention.expired(EXPIRED_AT_A_TIME):
             for document_id in over:
                 if not _is_removed(bench, document_id):
-                    bench.store.postpone(document_id)
+                    bench.retention.postpone(document_id)
     except StoreUnavailable as error:
         log.warning("expiry.put_down", reason=error.detail)
 
 
 def _is_removed(bench: Workbench, document_id: str) -> bool:
     """Files and rows go first, so that none is left without its record. False also for one that was tried again."""
-    if not bench.store.condemn(document_id):
+    if not bench.retention.condemn(document_id):
         return False
     if not _is_unstored(bench, document_id):
         return False
@@ -85,7 +85,7 @@ def remove_forgotten(bench: Workbench) -> None:
     stored of a document that was just deleted.
     """
     try:
-        forgotten = bench.store.forgotten(bench.storage.names(""))
+        forgotten = bench.retention.forgotten(bench.storage.names(""))
     except StoreUnavailable as error:
         log.warning("tidying.put_down", reason=error.detail)
         return

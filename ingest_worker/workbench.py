@@ -13,6 +13,7 @@ import redis
 from shared import connections
 from shared.config import Settings
 from shared.database import ChunkTable
+from shared.retention import Retention
 from shared.sealing import Seal
 from shared.storage import Storage
 from shared.store import Store
@@ -33,6 +34,11 @@ class Workbench:
     def store(self) -> Store:
         """The record of every document."""
         return Store(self._redis, self.settings)
+
+    @cached_property
+    def retention(self) -> Retention:
+        """Which documents are due to be removed."""
+        return Retention(self._redis, self.settings)
 
     @cached_property
     def worklist(self) -> Worklist:

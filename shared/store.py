@@ -5,15 +5,13 @@ What there is to do for a document is the business of `shared.worklist`. The clo
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 
 import redis
-from ulid import ULID
 
 from shared import keys, outbox, scripts
 from shared.access import DEFAULT_TENANT
@@ -21,10 +19,12 @@ from shared.config import Settings
 from shared.connections import translated
 from shared.errors import AlreadyFinished, LostLease, OutOfOrder, Refused, StaleAttempt, UnknownIngestion
 from shared.jobs import FINAL, RETRYABLE, Status, sources_of
-from shared.options import Options
 from shared.parts import PLAN
-from shared.protocol import Failure, Notice, Seq, Stage, State, encode, encode_fields, json_of_hash, timestamp
+from shared.protocol import Failure, Notice, Seq, Stage, State, encode_fields, json_of_hash, timestamp
 from shared.seats import Seats
+from shared.source import Source
+from shared.source import from_hash as source_from
+from shared.source import to_hash as source_hash
 
 Clock = Callable[[], datetime]
 
@@ -33,9 +33,6 @@ Ask = tuple[str, Seq | None]
 
 #: The keys of a finished document outlive its retention by so much, so that its files and rows are removed first.
 EXPIRY_MARGIN_SECONDS = 24 * 3600
-
-#: A document that could not be removed at the end of its retention is left alone for so long.
-POSTPONED_MS = 3600 * 1000
 
 #: States of a list that are read in one round trip.
 BATCH = 100
@@ -46,31 +43,6 @@ _REFUSALS: dict[bytes, type[Refused]] = {
     b"already_finished": AlreadyFinished,
     b"out_of_order": OutOfOrder,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What was uploaded: where its bytes are in storage, and how it is to be ingested.
-
-    ``sealed_password`` is what `shared.sealing.Seal` made of the password of an encrypted file, empty without one. It
-    is forgotten when the document is final. ``webhook`` is the endpoint that the upload named, empty without one.
-    """
-
-    filename: str
-    media_type: str
-    size_bytes: int
-    sha256: str
-    path: str
-    options: Options
-    sealed_password: str = ""
-    tenant: str = DEFAULT_TENANT
-    webhook: str = ""
-
-    @property
-    def fingerprint(self) -> str:
-        """The same for the same bytes with the same options, of the same tenant."""
-        whole = f"{self.tenant}\n{self.sha256}\n{self.options.model_dump_json()}"
-        return hashlib.sha256(whole.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +70,10 @@ class Store:
         self._clock = clock
         self._history_events = settings.history_events
         self._kept_ms = settings.retention_seconds * 1000
-        # A worker removes a document at the end of its retention, with its files and rows; the margin is for the case
-        # that none runs then.
-        self._expiry_ms = (settings.retention_seconds + EXPIRY_MARGIN_SECONDS) * 1000
+        self._expiry_ms = expiry_ms(settings)
         self.seats = Seats(client, settings)
         self._create = client.register_script(scripts.load(scripts.CREATE_JOB))
         self._record = client.register_script(scripts.load(scripts.RECORD_EVENT))
-        self._condemn = client.register_script(scripts.load(scripts.CONDEMN))
         self._begin = client.register_script(scripts.load(scripts.BEGIN_ATTEMPT))
 
     def close(self) -> None:
@@ -125,7 +94,7 @@ class Store:
         self.seats.take(source.tenant, document_id)
         now = self._clock()
         fields = _first_fields(document_id, source.filename, timestamp(now))
-        stored_source = _source_to_hash(source)
+        stored_source = source_hash(source)
         with translated():
             # The sorted sets live in slots of their own: a name in them without a document is skipped and struck off,
             # a document that they don't name would never be found.
@@ -239,37 +208,6 @@ class Store:
                 outbox.lead_to(self._redis, document_id)
         return _outcome(code, payload, f"{document_id}: attempt {attempt} may not report {status} any more.")
 
-    def expired(self, most: int) -> list[str]:
-        """Documents whose retention is over, the oldest first."""
-        until_ms = self._expired_ms()
-        with translated():
-            found = cast("list[bytes]", self._redis.zrangebyscore(keys.FINISHED, "-inf", until_ms, start=0, num=most))
-        return [name.decode() for name in found]
-
-    def condemn(self, document_id: str) -> bool:
-        """Whether its retention is over now as well. If so no retry can begin any more: it may be removed."""
-        latest = datetime.fromtimestamp(self._expired_ms() / 1000, UTC)
-        args = [listed(FINAL), encode(timestamp(latest))]
-        with translated():
-            return bool(self._condemn(keys=keys.of_document(document_id), args=args))
-
-    def postpone(self, document_id: str) -> None:
-        """Leave a document that could not be removed out of `expired` for a while."""
-        with translated():
-            self._redis.zadd(keys.FINISHED, {document_id: self._expired_ms() + POSTPONED_MS}, xx=True, gt=True)
-
-    def forgotten(self, names: Iterable[str]) -> list[str]:
-        """Those ids among the names that lead to no document, and are so old that none would be kept.
-
-        Not the younger ones: when Redis has lost what it knew, the files are there for whoever brings that back.
-        """
-        latest_ms = round(self._clock().timestamp() * 1000) - self._expiry_ms
-        old = [name for name in names if (born_ms := _born_ms(name)) is not None and born_ms < latest_ms]
-        return [name.decode() for name, state in self._states([name.encode() for name in old]) if state is None]
-
-    def _expired_ms(self) -> int:
-        return round(self._clock().timestamp() * 1000) - self._kept_ms
-
     def retire(self, document_id: str) -> None:
         """Enter a document that is final where those are found, and strike it off elsewhere."""
         self.seats.free(document_id)
@@ -301,7 +239,7 @@ class Store:
         stored = self._hash(keys.source(document_id))
         if not stored:
             raise UnknownIngestion(f"There is no ingestion {document_id}.")
-        return _source_from_hash(stored)
+        return source_from(stored)
 
     def remember_result(self, document_id: str, source: Source) -> None:
         """Let `earlier_result` find this document, which is COMPLETED, as long as it is kept."""
@@ -384,13 +322,12 @@ class Store:
                 pipe.execute()
 
 
-def _born_ms(name: str) -> int | None:
-    """When an id was given, in ms; None for what is no id of ours."""
-    try:
-        ulid = ULID.from_str(name.upper())
-    except ValueError:
-        return None
-    return ulid.milliseconds if str(ulid).lower() == name else None
+def expiry_ms(settings: Settings) -> int:
+    """How long the keys of a finished document live.
+
+    A worker removes it at the end of its retention, with its files and rows; the margin is for the case that none runs.
+    """
+    return (settings.retention_seconds + EXPIRY_MARGIN_SECONDS) * 1000
 
 
 def _outcome(code: bytes, payload: bytes, refusal: str) -> State:
@@ -436,24 +373,3 @@ def listed(statuses: frozenset[Status]) -> str:
 def _history(stored: Mapping[bytes, bytes], entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> History:
     events = tuple((int(entry_id.split(b"-")[0]), fields[b"state"]) for entry_id, fields in entries)
     return History(state=json_of_hash(stored) if stored else None, events=events)
-
-
-def _source_to_hash(source: Source) -> list[str | int]:
-    return [
-        "filename", source.filename,
-        "media_type", source.media_type,
-        "size_bytes", source.size_bytes,
-        "sha256", source.sha256,
-        "path", source.path,
-        "options", source.options.model_dump_json(),
-        "sealed_password", source.sealed_password,
-        "tenant", source.tenant,
-        "webhook", source.webhook,
-    ]  # fmt: skip
-
-
-def _source_from_hash(stored: Mapping[bytes, bytes]) -> Source:
-    values: dict[str, Any] = {name.decode(): value.decode() for name, value in stored.items()}
-    values["size_bytes"] = int(values["size_bytes"])
-    values["options"] = Options(**json.loads(values["options"]))
-    return Source(**values)

@@ -15,7 +15,8 @@ from ingest_web import ids
 from shared.jobs import Status, overall_progress
 from shared.options import Options
 from shared.protocol import Failure, Notice, Stage
-from shared.store import Source, Store
+from shared.source import Source
+from shared.store import Store
 from tests.browser import HOW_TO, find_chromium, must_be_there
 from tests.stack import Stack
 

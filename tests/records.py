@@ -6,7 +6,8 @@ from ingest_web import ids
 from shared.jobs import Status
 from shared.options import Options
 from shared.protocol import Failure
-from shared.store import Source, Store
+from shared.source import Source
+from shared.store import Store
 
 SOURCE = Source("a.pdf", "application/pdf", 7, "ab" * 32, "d/source", Options(chunk_size=1000, chunk_overlap=100))
 

@@ -41,8 +41,9 @@ from shared.options import Options
 from shared.parts import CHUNK, LOAD, PLAN, Part, pages
 from shared.protocol import State
 from shared.sealing import Seal
+from shared.source import Source
 from shared.storage import pages_folder, source_path, text_path
-from shared.store import Source, Store, utc_now
+from shared.store import Store, utc_now
 from shared.worklist import Claim, Worklist
 from tests import pdfs, texts
 

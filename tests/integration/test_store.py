@@ -16,7 +16,8 @@ from shared.access import DEFAULT_TENANT
 from shared.errors import AlreadyFinished, OutOfOrder, Refused, StaleAttempt, StoreUnavailable, UnknownIngestion
 from shared.jobs import FINAL, TRANSITIONS, Status
 from shared.protocol import Failure, Notice, Stage, State
-from shared.store import EXPIRY_MARGIN_SECONDS, Source, Store
+from shared.source import Source
+from shared.store import EXPIRY_MARGIN_SECONDS, Store
 from tests.records import SOURCE
 
 NOW = datetime(2026, 11, 23, 20, 0, 0, 123_000, UTC)

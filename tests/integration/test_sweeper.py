@@ -245,7 +245,7 @@ def test_what_is_being_removed_can_not_be_tried_again(over, store, client, monke
 
     monkeypatch.setattr(over.storage, "remove", remove_meanwhile)
     expire_documents(over)
-    assert store.expired(10) == []
+    assert over.retention.expired(10) == []
     assert client.keys(f"{keys.state('a')}*") == [keys.outbox("a").encode()]
     assert client.exists(keys.ACTIVE, keys.QUEUED, keys.READY, keys.FINISHED) == 0
 
@@ -262,7 +262,7 @@ def test_what_can_not_be_removed_keeps_no_other(over, store, client, monkeypatch
     monkeypatch.setattr(over.storage, "remove", remove_some)
     expire_documents(over)
     assert client.zrange(keys.FINISHED, 0, -1) == [b"a"]
-    assert store.expired(10) == []
+    assert over.retention.expired(10) == []
     assert client.pttl(keys.work("a")) > 0
     monkeypatch.undo()
     client.zadd(keys.FINISHED, {"a": 1})

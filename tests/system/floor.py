@@ -13,8 +13,9 @@ from shared.config import Settings
 from shared.jobs import Status
 from shared.options import Options
 from shared.protocol import State
+from shared.source import Source
 from shared.storage import Storage, source_path
-from shared.store import Source, Store
+from shared.store import Store
 from tests.awaiting import wait_until
 from tests.stack import Process, Stack
 
