@@ -134,9 +134,11 @@ def _endpoints_in_turn(shares: Shares, now: float) -> Select[Any]:
     look_at = case((ENDPOINTS.c.resume_at > oldest, ENDPOINTS.c.resume_at), else_=oldest).label("look_at")
     turn = func.row_number().over(partition_by=ENDPOINTS.c.tenant, order_by=look_at).label("turn")
     joined = select(ENDPOINTS, look_at, turn).join(found, found.c.id == ENDPOINTS.c.id)
-    wanted = joined.where(ENDPOINTS.c.is_enabled, ENDPOINTS.c.tenant.not_in(shares.full_tenants()))
+    is_idle = (ENDPOINTS.c.kind == Kind.STANDING) & ENDPOINTS.c.id.not_in(shares.busy())
+    wanted = joined.where(ENDPOINTS.c.is_enabled, is_idle | ENDPOINTS.c.tenant.not_in(shares.full_tenants()))
     for tenant, base in shares.full_hosts():
-        wanted = wanted.where(~((ENDPOINTS.c.tenant == tenant) & ENDPOINTS.c.url.startswith(base, autoescape=True)))
+        of_host = (ENDPOINTS.c.tenant == tenant) & ENDPOINTS.c.url.startswith(base, autoescape=True)
+        wanted = wanted.where(~(of_host & (ENDPOINTS.c.kind == Kind.UPLOAD)))
     ranked = wanted.subquery()
     in_turn = (case((ranked.c.look_at > now, 1), else_=0), ranked.c.turn, ranked.c.look_at)
     return select(ranked).order_by(*in_turn).limit(shares.room + shares.endpoints)

@@ -1,7 +1,8 @@
-"""How a courier's room is shared: so much of it for an endpoint, a host of a tenant, and a tenant, however much is due.
+"""How a courier's room is shared: so much of it for an endpoint, and for all of a tenant, however much is due.
 
 Pure. An upload may name any URL, and each is an endpoint of its own: without bounds above endpoints, a tenant with a
-slow receiver would take all the room there is.
+slow receiver would take all the room there is. Those of uploads that lead to one host have a bound together. Of the
+others there are few: each has one delivery in hand if it wants, so that none ever waits for another.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from shared.endpoints import Endpoint
+from shared.webhooks import Kind
 
 #: A tenant has one part in so many of the room.
 TENANT_PART = 4
 
-#: One host has one part in so many of it, for each tenant: nobody is in the way of another who calls the same.
+#: The endpoints of a tenant's uploads that lead to one host have one part in so many of it together.
 HOST_PART = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Deliveries in hand at once: in all, and of these the most for a tenant, a host of it, and an endpoint."""
+    """Deliveries in hand at once: in all, and of these the most for a tenant, a host of its uploads, an endpoint."""
 
     total: int
     tenant: int
@@ -61,23 +63,31 @@ class Shares:
     def take(self, endpoint: Endpoint, count: int) -> None:
         """So many more are in hand."""
         self._tenants[endpoint.tenant] += count
-        self._hosts[endpoint.tenant, base_of(endpoint.url)] += count
+        if endpoint.kind is Kind.UPLOAD:
+            self._hosts[endpoint.tenant, base_of(endpoint.url)] += count
         self._endpoints[endpoint.id] += count
 
     def free(self, endpoint: Endpoint) -> int:
         """How many more of an endpoint there may be."""
         # One that fails is asked whether it still does, by one delivery at a time.
         most = 1 if endpoint.failing_since else self._bounds.endpoint
-        of_host = self._bounds.host - self._hosts[endpoint.tenant, base_of(endpoint.url)]
         of_tenant = self._bounds.tenant - self._tenants[endpoint.tenant]
-        return max(0, min(most - self._endpoints[endpoint.id], of_host, of_tenant, self.room))
+        if endpoint.kind is Kind.UPLOAD:
+            of_tenant = min(of_tenant, self._bounds.host - self._hosts[endpoint.tenant, base_of(endpoint.url)])
+        elif not self._endpoints[endpoint.id]:
+            of_tenant = max(1, of_tenant)
+        return max(0, min(most - self._endpoints[endpoint.id], of_tenant, self.room))
+
+    def busy(self) -> list[str]:
+        """Endpoints that something is in hand for."""
+        return [endpoint_id for endpoint_id, count in self._endpoints.items() if count]
 
     def full_tenants(self) -> list[str]:
         """Tenants that have all they may."""
         return [tenant for tenant, count in self._tenants.items() if count >= self._bounds.tenant]
 
     def full_hosts(self) -> list[tuple[str, str]]:
-        """Tenants with the beginnings of the URLs of hosts for which they have all they may."""
+        """Tenants with the beginnings of the URLs of hosts for which their uploads have all they may."""
         return [host for host, count in self._hosts.items() if count >= self._bounds.host]
 
 

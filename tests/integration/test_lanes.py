@@ -299,6 +299,21 @@ def test_many_slow_endpoints_of_one_tenant_leave_room_for_the_others(deliveries,
     assert {one.id for one in in_hand} >= others
 
 
+def test_an_endpoint_waits_for_no_other_of_its_tenant(deliveries, lanes, add):
+    """Also when others on the same host have all that the tenant may: one of it is always on its way."""
+    slow = [add(("ingestion.stage_changed",)) for _ in range(6)]
+    deliveries.enter([message(f"d{n}", 1) for n in range(50)])
+    bounds = Bounds.of(128, 8)
+    in_hand = [one.endpoint for one in lanes.claim(Shares(bounds, ()), LEASE_SECONDS).claims]
+    assert len(in_hand) >= bounds.tenant
+    assert {one.id for one in in_hand} == {one.id for one in slow}
+    well = add(("ingestion.completed",))
+    deliveries.enter([message("late", n, type=EventType.COMPLETED) for n in (1, 2)])
+    (one,) = lanes.claim(Shares(bounds, in_hand), LEASE_SECONDS).claims
+    assert one.endpoint.id == well.id
+    assert lanes.claim(Shares(bounds, [*in_hand, well]), LEASE_SECONDS).claims == ()
+
+
 def test_no_tenant_has_more_than_its_share(deliveries, lanes, endpoints):
     """Also with as many hosts as it has endpoints."""
     urls = [f"https://slow{number}.example/" for number in range(100)]
