@@ -10,6 +10,7 @@ from flask import Blueprint, Response, request
 
 from ingest_web import dispatch, forms, ids, partial, services
 from ingest_web.access import caller, owned
+from ingest_web.numerals import whole_number
 from ingest_web.turns import Turn
 from shared.documents import to_json_lines
 from shared.errors import InvalidOption, NotReady, NotRetryable, OutOfOrder, Refused
@@ -90,10 +91,10 @@ def retry(document_id: str) -> Response:
 
 
 def _limit() -> int:
-    given = request.args.get("limit", str(PAGE_SIZE))
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= MOST_PAGE_SIZE:
+    limit = whole_number(request.args.get("limit", str(PAGE_SIZE)), MOST_PAGE_SIZE)
+    if limit is None:
         raise InvalidOption(f"limit: give a number from 1 to {MOST_PAGE_SIZE}", option="limit")
-    return int(given)
+    return limit
 
 
 def _listing(states: list[bytes], limit: int) -> bytes:

@@ -13,6 +13,7 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from ingest_web import forms, services
 from ingest_web.access import caller, owned
 from ingest_web.ingestions import NO_STORE
+from ingest_web.numerals import whole_number
 from ingest_web.tokens import Token
 from shared.errors import InvalidOption
 from shared.protocol import timestamp
@@ -46,6 +47,7 @@ def stream_url(document_id: str, expires_at: int | None = None) -> str:
 
 
 def _seconds(given: str, most: int) -> int:
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= most:
+    seconds = whole_number(given, most)
+    if seconds is None:
         raise InvalidOption(f"expires_in: give a number of seconds from 1 to {most}", option="expires_in")
-    return int(given)
+    return seconds

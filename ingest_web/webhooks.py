@@ -27,6 +27,7 @@ from ingest_web.bodies import (
     Recovery,
     Rotation,
 )
+from ingest_web.numerals import whole_number
 from shared import signing
 from shared.deliveries import Deliveries, Delivery, DeliveryState
 from shared.endpoints import Endpoint, Endpoints
@@ -267,11 +268,12 @@ def _body(model: type[Model]) -> Model:
 
 def _page(form: re.Pattern[str]) -> tuple[int, str | None]:
     given, before = request.args.get("limit", str(PAGE_SIZE)), request.args.get("before")
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= MOST_PAGE_SIZE:
+    limit = whole_number(given, MOST_PAGE_SIZE)
+    if limit is None:
         raise InvalidOption(f"limit: give a number from 1 to {MOST_PAGE_SIZE}", option="limit")
     if before is not None and not form.fullmatch(before):
         raise InvalidOption("before: this is no id of that kind", option="before")
-    return int(given), before
+    return limit, before
 
 
 def _next(found: Sequence[Endpoint] | Sequence[Delivery], limit: int) -> str | None:

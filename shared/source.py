@@ -32,8 +32,8 @@ class Source:
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same bytes with the same options, of the same tenant."""
-        whole = f"{self.tenant}\n{self.sha256}\n{self.options.model_dump_json()}"
+        """The same for the same bytes of the same type with the same options, of the same tenant."""
+        whole = f"{self.tenant}\n{self.media_type}\n{self.sha256}\n{self.options.model_dump_json()}"
         return hashlib.sha256(whole.encode()).hexdigest()
 
 

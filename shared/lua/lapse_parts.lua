@@ -28,7 +28,7 @@ local lost = redis.call('ZRANGEBYSCORE', RUNNING, '-inf', now_ms())
 local resume
 for _, part in ipairs(lost) do
   redis.call('HINCRBY', WORK, 'spent_ms', string.format('%.0f', spent_ms(part)))
-  reach(-let_go(part))
+  reach(0 - let_go(part)) -- "-0", which the minus alone makes of 0, is no integer to Redis 7.0
   redis.call('ZADD', WAITING, order(part), part)
   redis.call('HINCRBY', WORK, 'lost:' .. part, 1)
   redis.call('HINCRBY', WORK, 'turn', -math.max(1, size(part))) -- it was not served after all

@@ -322,6 +322,14 @@ def test_the_same_bytes_with_the_same_options_get_the_earlier_result(http, store
     assert stored(settings) == before
 
 
+def test_the_same_bytes_read_as_another_type_are_another_document(http, store):
+    """Markdown has headings and tables where plain text has lines."""
+    first = send(http, b"# Head\n\nText.\n", "notes.txt").json
+    complete(store, first["id"])
+    again = send(http, b"# Head\n\nText.\n", "notes.md")
+    assert (again.status_code, again.json["reused"]) == (202, False)
+
+
 @pytest.mark.parametrize(
     ("data", "fields"),
     [(PDF + b"\n", {}), (PDF, {"chunk_size": "500"}), (PDF, {"reuse": "false"}), (PDF, {"password": "x"})],
