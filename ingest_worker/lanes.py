@@ -15,7 +15,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,7 +58,8 @@ class Verdict:
     """What follows from an attempt: the delivery's state, and when to try again while it is pending.
 
     ``is_telling``: whether it says something about how the endpoint is. ``resume_at``: it is left alone until then.
-    ``disabled_because``: nothing more is sent to it.
+    ``disabled_because``: nothing more is sent to it. ``failing_since``: that holds if it has only failed since then; if it
+    has been well meanwhile, the rest does.
     """
 
     state: DeliveryState
@@ -66,6 +67,7 @@ class Verdict:
     is_telling: bool = True
     resume_at: float | None = None
     disabled_because: str | None = None
+    failing_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,7 @@ def _endpoints_of(outcomes: Sequence[Outcome]) -> Any:
 
 
 def _settle(transaction: Connection, outcome: Outcome, now: float) -> bool:
+    outcome = _as_it_stands(transaction, outcome)
     claim, verdict = outcome.claim, outcome.verdict
     lane = _lane(claim.endpoint.id, claim.lane)
     token = transaction.execute(select(LANES.c.token).where(lane).with_for_update()).scalar()
@@ -204,6 +207,17 @@ def _settle(transaction: Connection, outcome: Outcome, now: float) -> bool:
         transaction.execute(update(LANES).where(lane).values(due_at=due_at, token=None))
     _note_health(transaction, outcome, now)
     return True
+
+
+def _as_it_stands(transaction: Connection, outcome: Outcome) -> Outcome:
+    """Another courier may have seen the endpoint well since it was claimed: then this is a failure like any other."""
+    verdict = outcome.verdict
+    if verdict.failing_since is None:
+        return outcome
+    of_endpoint = ENDPOINTS.c.id == outcome.claim.endpoint.id
+    if transaction.execute(select(ENDPOINTS.c.failing_since).where(of_endpoint)).scalar() == verdict.failing_since:
+        return replace(outcome, verdict=replace(verdict, state=DeliveryState.FAILED))
+    return replace(outcome, verdict=replace(verdict, disabled_because=None))
 
 
 def _attempt_row(claim: Claim, attempt: Attempt) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Pure. After Standard Webhooks 1.0: only 2xx is success; a redirect is not follow
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -54,15 +55,17 @@ def judge(
     if is_test:
         return Verdict(DeliveryState.FAILED, is_telling=False)
     ended_at = attempt.at + attempt.duration_ms / 1000
-    failing_since = claim.endpoint.failing_since
-    if failing_since is not None and ended_at - failing_since >= disable_seconds:
-        return Verdict(DeliveryState.FAILED, disabled_because=FAILING)
     wait = _wait_seconds(retry_after, ended_at) if attempt.status in THROTTLING else None
     resume_at = None if wait is None else ended_at + wait
-    if claim.tries >= len(delays):
-        return Verdict(DeliveryState.FAILED, resume_at=resume_at)
-    due_at = ended_at + delays[claim.tries] * (1 + JITTER * chance())
-    return Verdict(DeliveryState.PENDING, due_at=max(due_at, resume_at or due_at), resume_at=resume_at)
+    if claim.tries < len(delays):
+        due_at = ended_at + delays[claim.tries] * (1 + JITTER * chance())
+        verdict = Verdict(DeliveryState.PENDING, due_at=max(due_at, resume_at or due_at), resume_at=resume_at)
+    else:
+        verdict = Verdict(DeliveryState.FAILED, resume_at=resume_at)
+    since = claim.endpoint.failing_since
+    if since is None or ended_at - since < disable_seconds:
+        return verdict
+    return replace(verdict, disabled_because=FAILING, failing_since=since)
 
 
 def _wait_seconds(retry_after: str | None, now: float) -> float | None:

@@ -122,7 +122,12 @@ class Endpoints:
         return [endpoint_of(row) for row in rows]
 
     def change(self, tenant: str, endpoint_id: str, **values: Any) -> Endpoint:
-        """Set some of url, events, description, secrets. Raises `UnknownEndpoint`."""
+        """Set some of url, events, description, secrets. Raises `UnknownEndpoint`.
+
+        What is known of how the endpoint is was learned at the old URL, and ends with it.
+        """
+        if "url" in values:
+            values |= {"failing_since": None, "resume_at": None}
         if "events" in values:
             values["events"] = json.dumps(list(values["events"]))
         if "secrets" in values:

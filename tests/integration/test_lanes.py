@@ -299,6 +299,44 @@ def test_many_slow_endpoints_of_one_tenant_leave_room_for_the_others(deliveries,
     assert {one.id for one in in_hand} >= others
 
 
+def test_an_endpoint_that_was_well_meanwhile_is_not_disabled(deliveries, lanes, endpoints, add):
+    """Two couriers have deliveries to it; one is taken, and the time-out of the other is a failure like any other."""
+    endpoint = add()
+    deliveries.enter([message(document, 1) for document in "abc"])
+    (failed,) = claim(lanes, room=1)
+    lanes.settle([outcome(failed, retry_at(0.0), "refused", at=1.0)])
+    first, second = claim(lanes, room=1) + claim(lanes, room=1)
+    long_failing = retry_at(2e9, disabled_because="failing", failing_since=1.0)
+    lanes.settle([outcome(first)])
+    lanes.settle([outcome(second, long_failing, "timed_out")])
+    assert endpoints.get("default", endpoint.id).is_enabled
+    states = [one.state for one in deliveries.of_endpoint(endpoint.id, 9)]
+    assert sorted(states) == ["delivered", "pending", "pending"]
+
+
+def test_an_endpoint_that_has_only_failed_is_disabled(deliveries, lanes, endpoints, add):
+    """With what was to be tried again."""
+    endpoint = add()
+    deliveries.enter([message("a", 1)])
+    (failed,) = claim(lanes)
+    lanes.settle([outcome(failed, retry_at(0.0), "refused", at=1.0)])
+    (again,) = claim(lanes)
+    lanes.settle([outcome(again, retry_at(2e9, disabled_because="failing", failing_since=1.0), "refused")])
+    assert not endpoints.get("default", endpoint.id).is_enabled
+    assert [one.state for one in deliveries.of_endpoint(endpoint.id, 9)] == ["failed"]
+
+
+def test_a_new_url_inherits_nothing_from_the_old_one(deliveries, lanes, endpoints, add):
+    """Neither how long it has failed, nor the wait that it asked for."""
+    endpoint = add()
+    deliveries.enter([message("a", 1)])
+    (failed,) = claim(lanes)
+    lanes.settle([outcome(failed, retry_at(2e9, resume_at=2e9), "refused", at=1.0)])
+    assert endpoints.get("default", endpoint.id).failing_since == 1.0
+    changed = endpoints.change("default", endpoint.id, url="https://new.example/")
+    assert (changed.failing_since, changed.resume_at) == (None, None)
+
+
 def test_an_endpoint_waits_for_no_other_of_its_tenant(deliveries, lanes, add):
     """Also when others on the same host have all that the tenant may: one of it is always on its way."""
     slow = [add(("ingestion.stage_changed",)) for _ in range(6)]
