@@ -58,8 +58,8 @@ class Verdict:
     """What follows from an attempt: the delivery's state, and when to try again while it is pending.
 
     ``is_telling``: whether it says something about how the endpoint is. ``resume_at``: it is left alone until then.
-    ``disabled_because``: nothing more is sent to it. ``failing_since``: that holds if it has only failed since then; if it
-    has been well meanwhile, the rest does.
+    ``disabled_because``: nothing more is sent to it. ``failing_since``: that holds if it has only failed since
+    then; if it has been well meanwhile, the rest does.
     """
 
     state: DeliveryState
