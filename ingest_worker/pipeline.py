@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+import structlog
+
 from ingest_worker.desk import Desk
 from ingest_worker.lease import HandBack, Lease
 from ingest_worker.progress import Progress, Track
@@ -25,6 +27,8 @@ from shared.parts import CHUNK, LOAD, Part, Step, halves, missing, pages, size_o
 from shared.protocol import Notice
 from shared.storage import chunks_path, pages_folder, pages_path, provisional_path, text_path
 from shared.worklist import Plan
+
+log = structlog.get_logger(__name__)
 
 #: A range that was lost with so many workers is cut in halves: smaller ones get through where workers don't live long,
 #: and if a page is to blame, it will be alone in the end.
@@ -194,8 +198,17 @@ def _readings(job: Job) -> Iterator[Reading]:
 
 
 def chunk_document(job: Job) -> None:
-    """From the files of pages to the text of the document and a file of chunks."""
+    """From the files of pages to the text of the document and a file of chunks.
+
+    Nothing waits and nothing runs is what led here. That all pages are parsed follows, unless the record lost a part;
+    so it is counted before a document is said to be whole.
+    """
     done = job.bench.worklist.done(job.document_id)
+    lost = missing(job.claim.total, done, size_of_parts(job.claim.total, job.bench.settings.pages_per_part))
+    if lost:
+        log.error("document.incomplete", parts=[part.name for part in lost])
+        job.settle(rest=lost)
+        return
     job.progress.begin(Status.CHUNKING, "Splitting the text into chunks", _warnings(done.values()))
     if _was_chunked(job):
         job.settle(then=LOAD, spent_seconds=job.lease.elapsed_seconds)

@@ -392,6 +392,22 @@ def test_a_document_whose_end_redis_forgot_is_completed_again(bench, parts):
     assert list(bench.table.of(DOCUMENT)) == expected
 
 
+def test_no_document_is_complete_without_a_range_that_is_on_no_record(bench):
+    """Whatever took it from the record: the pages are parsed before the text is cut."""
+    bench.ingest(pdfs.prose(20))
+    expected = list(bench.table.of(DOCUMENT))
+    bench.store.delete(DOCUMENT)
+    bench.upload(pdfs.prose(20))
+    bench.run(2)  # the plan and a range
+    waiting = keys.waiting(DOCUMENT)
+    assert bench.client.zcard(waiting) > 0
+    bench.client.delete(waiting)
+    bench.client.zadd(waiting, {CHUNK.name: 0})
+    bench.run()
+    assert bench.state().message.startswith("Completed: 20 pages")
+    assert list(bench.table.of(DOCUMENT)) == expected
+
+
 def test_pages_that_are_gone_are_parsed_again_by_the_next_attempt(bench):
     """The record says that they are parsed; their files say more."""
     bench.upload(pdfs.prose(20))
