@@ -103,6 +103,9 @@ def test_endpoints_are_listed_page_by_page(http):
     third = http.get(second["next"]).json
     assert third["next"] is None
     assert {one["id"] for page in (first, second, third) for one in page["webhooks"]} == made
+    for limit in ("0", "1" * 5000):
+        refused = http.get(f"/webhooks?limit={limit}")
+        assert (refused.status_code, refused.json["code"]) == (422, "invalid_option")
 
 
 def test_a_tenant_has_a_bounded_number_of_endpoints(http):
