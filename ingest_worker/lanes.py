@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, case, delete, func, insert, or_, select, update
 
 from ingest_worker.shares import Shares
 from shared import deliveries
@@ -99,20 +99,29 @@ class Lanes:
         found: list[Claim] = []
         if due and shares.room:
             with self._database.writing() as transaction:
+                until = self._clock() + lease_seconds  # from when there is a turn to write, which may be long in coming
                 for endpoint in due:
                     if free := shares.free(endpoint):
-                        taken = _claim(transaction, endpoint, free, now, now + lease_seconds)
+                        taken = _claim(transaction, endpoint, free, now, until)
                         shares.take(endpoint, len(taken))
                         found += taken
         return Claims(tuple(found), min(later, default=None))
 
     def settle(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
-        """Note what came of claims. Gives those that counted: a claim whose lease had ended may be another's by now."""
+        """Note what came of claims. Gives those that counted, and as what.
+
+        A claim whose lease had ended may be another's by now, and an endpoint may be well that was failing.
+        """
         now = self._clock()
+        counted: list[Outcome] = []
         in_order = sorted(outcomes, key=lambda outcome: (outcome.claim.endpoint.id, outcome.claim.lane))
         with self._database.writing() as transaction:
             deliveries.lock(transaction, _endpoints_of(in_order))
-            return [outcome for outcome in in_order if _settle(transaction, outcome, now)]
+            for outcome in in_order:
+                standing = _as_it_stands(transaction, outcome)
+                if _settle(transaction, standing, now):
+                    counted.append(standing)
+        return counted
 
     def release(self, claims: Iterable[Claim]) -> None:
         """Hand claims back: they are due at once, for anyone."""
@@ -138,12 +147,16 @@ def _endpoints_in_turn(shares: Shares, now: float) -> Select[Any]:
     joined = select(ENDPOINTS, look_at, turn).join(found, found.c.id == ENDPOINTS.c.id)
     is_idle = (ENDPOINTS.c.kind == Kind.STANDING) & ENDPOINTS.c.id.not_in(shares.busy())
     wanted = joined.where(ENDPOINTS.c.is_enabled, is_idle | ENDPOINTS.c.tenant.not_in(shares.full_tenants()))
-    for tenant, base in shares.full_hosts():
-        of_host = (ENDPOINTS.c.tenant == tenant) & ENDPOINTS.c.url.startswith(base, autoescape=True)
-        wanted = wanted.where(~(of_host & (ENDPOINTS.c.kind == Kind.UPLOAD)))
+    for tenant, origin in shares.full_hosts():
+        of_host = or_(ENDPOINTS.c.url == origin, *(_begins(origin + end) for end in ("/", "?")))
+        wanted = wanted.where(~((ENDPOINTS.c.tenant == tenant) & (ENDPOINTS.c.kind == Kind.UPLOAD) & of_host))
     ranked = wanted.subquery()
     in_turn = (case((ranked.c.look_at > now, 1), else_=0), ranked.c.turn, ranked.c.look_at)
     return select(ranked).order_by(*in_turn).limit(shares.room + shares.endpoints)
+
+
+def _begins(url: str) -> Any:
+    return ENDPOINTS.c.url.startswith(url, autoescape=True)
 
 
 def _claim(transaction: Connection, endpoint: Endpoint, most: int, now: float, until: float) -> list[Claim]:
@@ -182,7 +195,6 @@ def _endpoints_of(outcomes: Sequence[Outcome]) -> Any:
 
 
 def _settle(transaction: Connection, outcome: Outcome, now: float) -> bool:
-    outcome = _as_it_stands(transaction, outcome)
     claim, verdict = outcome.claim, outcome.verdict
     lane = _lane(claim.endpoint.id, claim.lane)
     token = transaction.execute(select(LANES.c.token).where(lane).with_for_update()).scalar()

@@ -64,7 +64,7 @@ class Shares:
         """So many more are in hand."""
         self._tenants[endpoint.tenant] += count
         if endpoint.kind is Kind.UPLOAD:
-            self._hosts[endpoint.tenant, base_of(endpoint.url)] += count
+            self._hosts[endpoint.tenant, origin_of(endpoint.url)] += count
         self._endpoints[endpoint.id] += count
 
     def free(self, endpoint: Endpoint) -> int:
@@ -73,7 +73,7 @@ class Shares:
         most = 1 if endpoint.failing_since else self._bounds.endpoint
         of_tenant = self._bounds.tenant - self._tenants[endpoint.tenant]
         if endpoint.kind is Kind.UPLOAD:
-            of_tenant = min(of_tenant, self._bounds.host - self._hosts[endpoint.tenant, base_of(endpoint.url)])
+            of_tenant = min(of_tenant, self._bounds.host - self._hosts[endpoint.tenant, origin_of(endpoint.url)])
         elif not self._endpoints[endpoint.id]:
             of_tenant = max(1, of_tenant)
         return max(0, min(most - self._endpoints[endpoint.id], of_tenant, self.room))
@@ -87,11 +87,11 @@ class Shares:
         return [tenant for tenant, count in self._tenants.items() if count >= self._bounds.tenant]
 
     def full_hosts(self) -> list[tuple[str, str]]:
-        """Tenants with the beginnings of the URLs of hosts for which their uploads have all they may."""
+        """Tenants with the origins for which their uploads have all they may."""
         return [host for host, count in self._hosts.items() if count >= self._bounds.host]
 
 
-def base_of(url: str) -> str:
-    """What the URLs of a host begin with."""
+def origin_of(url: str) -> str:
+    """What the URLs of a host begin with (RFC 6454): scheme, host and port."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}/"
+    return f"{parts.scheme}://{parts.netloc}"

@@ -114,13 +114,15 @@ class Deliveries:
             return enter(transaction, messages, self._clock())
 
     def tell(self, message: Message, endpoint_id: str) -> None:
-        """Have one endpoint hear a message, once more if it has heard it."""
+        """Have one endpoint hear a message, once more if it has heard it. One that is disabled hears nothing."""
         one = (DELIVERIES.c.endpoint_id == endpoint_id) & (DELIVERIES.c.message_id == message.message_id)
         with self._database.writing() as transaction:
             now = self._clock()
             lock(transaction, ENDPOINTS.c.id == endpoint_id)
             enter(transaction, [message], now)
-            _begin_again(transaction, endpoint_id, one & (DELIVERIES.c.state != DeliveryState.PENDING), now)
+            is_enabled = select(ENDPOINTS.c.is_enabled).where(ENDPOINTS.c.id == endpoint_id)
+            if transaction.execute(is_enabled).scalar():
+                _begin_again(transaction, endpoint_id, one & (DELIVERIES.c.state != DeliveryState.PENDING), now)
 
     def redeliver(self, endpoint_id: str, delivery_id: str) -> None:
         """Send one again, whatever came of it, with all its tries before it. Raises `UnknownDelivery`."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import delete, func, select, text
@@ -308,7 +309,8 @@ def test_an_endpoint_that_was_well_meanwhile_is_not_disabled(deliveries, lanes, 
     first, second = claim(lanes, room=1) + claim(lanes, room=1)
     long_failing = retry_at(2e9, disabled_because="failing", failing_since=1.0)
     lanes.settle([outcome(first)])
-    lanes.settle([outcome(second, long_failing, "timed_out")])
+    (settled,) = lanes.settle([outcome(second, long_failing, "timed_out")])
+    assert (settled.verdict.state, settled.verdict.disabled_because) == (DeliveryState.PENDING, None)
     assert endpoints.get("default", endpoint.id).is_enabled
     states = [one.state for one in deliveries.of_endpoint(endpoint.id, 9)]
     assert sorted(states) == ["delivered", "pending", "pending"]
@@ -321,7 +323,9 @@ def test_an_endpoint_that_has_only_failed_is_disabled(deliveries, lanes, endpoin
     (failed,) = claim(lanes)
     lanes.settle([outcome(failed, retry_at(0.0), "refused", at=1.0)])
     (again,) = claim(lanes)
-    lanes.settle([outcome(again, retry_at(2e9, disabled_because="failing", failing_since=1.0), "refused")])
+    long_failing = retry_at(2e9, disabled_because="failing", failing_since=1.0)
+    (settled,) = lanes.settle([outcome(again, long_failing, "refused")])
+    assert (settled.verdict.state, settled.verdict.disabled_because) == (DeliveryState.FAILED, "failing")
     assert not endpoints.get("default", endpoint.id).is_enabled
     assert [one.state for one in deliveries.of_endpoint(endpoint.id, 9)] == ["failed"]
 
@@ -360,6 +364,50 @@ def test_no_tenant_has_more_than_its_share(deliveries, lanes, endpoints):
     taken = [one.endpoint for one in lanes.claim(Shares(Bounds.of(128, 8)), LEASE_SECONDS).claims]
     assert len(taken) == 32
     assert lanes.claim(Shares(Bounds.of(128, 8), taken), LEASE_SECONDS).claims == ()
+
+
+@pytest.mark.parametrize("path", ["?n={}", "/{}"])
+def test_a_slow_host_of_uploads_leaves_room_for_others_of_its_tenant(deliveries, lanes, endpoints, clock, path):
+    """However its URLs are written."""
+    urls = [f"https://slow.example{path.format(number)}" for number in range(160)] + ["https://well.example/"]
+    named = [endpoints.of_upload("default", url, lambda: "sealed") for url in urls]
+    messages = [message(f"d{number}", 1, endpoint_id=one.id) for number, one in enumerate(named)]
+    deliveries.enter(messages[:-1])
+    clock.now += 1  # so that all of the slow host's come first
+    deliveries.enter(messages[-1:])
+    bounds, in_hand = Bounds.of(128, 8), []
+    for _ in range(5):
+        in_hand += [one.endpoint for one in lanes.claim(Shares(bounds, in_hand), LEASE_SECONDS).claims]
+    hosts = Counter(urlsplit(one.url).hostname for one in in_hand)
+    assert hosts["well.example"] == 1
+    assert hosts["slow.example"] <= bounds.host
+
+
+def test_a_lease_lasts_from_when_there_was_a_turn_to_write(deliveries, database, add, clock, monkeypatch):
+    """That may be long in coming where another writes."""
+    add()
+    deliveries.enter([message("d", 1)])
+    writing = database.writing
+
+    def late():
+        clock.now += LEASE_SECONDS
+        return writing()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "writing", late)
+        assert len(claim(Lanes(database, clock))) == 1
+    assert claim(Lanes(database, clock)) == []
+
+
+def test_a_disabled_endpoint_is_told_nothing_again(deliveries, lanes, endpoints, add, clock):
+    """What it has heard stays over, and nothing waits for ever."""
+    endpoint = add()
+    deliveries.enter([message("d", 1)])
+    lanes.settle([outcome(one) for one in claim(lanes)])
+    deliveries.disable(endpoint.id, "by_owner")
+    for seq in (1, 2):
+        deliveries.tell(message("d", seq), endpoint.id)
+    assert {one.state for one in deliveries.of_endpoint(endpoint.id, 9)} <= {"delivered", "failed"}
 
 
 def test_an_endpoint_that_asks_for_time_gets_it(deliveries, lanes, add, clock):
