@@ -46,14 +46,14 @@ class Desk:
         return self._source
 
     def document(self, claim: Claim, tick: Callable[[], None]) -> Sandbox:
-        """The open file. ``tick`` is called a few times a second while it is read, and ends the reading if it raises.
+        """The open file. ``tick`` is called often while it is fetched and read, and ends that if it raises.
 
         Raises `UnknownIngestion` and `shared.errors.DocumentError`.
         """
         source = self.source(claim)
         self._tick = tick
         if self._document is None:
-            path = self._open.enter_context(self._bench.storage.as_local_file(source.path))
+            path = self._open.enter_context(self._bench.storage.as_local_file(source.path, tick))
             self._document = self._open.enter_context(self._sandbox(path, source))
         return self._document
 

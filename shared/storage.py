@@ -7,9 +7,8 @@ given by strangers never become part of a path.
 from __future__ import annotations
 
 import secrets
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +18,9 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractBufferedFile
 
 from shared.config import Settings
+
+#: A file that is fetched comes in pieces of this size.
+PIECE_BYTES = 1024 * 1024
 
 
 class Storage:
@@ -78,8 +80,11 @@ class Storage:
             yield file
 
     @contextmanager
-    def as_local_file(self, path: str) -> Iterator[Path]:
-        """A path in this machine's file system with the bytes of ``path``: the file itself, or a copy for the block."""
+    def as_local_file(self, path: str, tick: Callable[[], object]) -> Iterator[Path]:
+        """A path in this machine's file system with the bytes of ``path``: the file itself, or a copy for the block.
+
+        ``tick`` is called with each piece of a copy, which may take minutes, and ends it if it raises.
+        """
         full = self._full(path)
         if isinstance(self._fs, LocalFileSystem):
             yield Path(full)
@@ -87,7 +92,9 @@ class Storage:
         with tempfile.TemporaryDirectory(prefix="ingest-") as folder:
             local = Path(folder) / "file"
             with self._fs.open(full, "rb") as remote, local.open("wb") as copy:
-                shutil.copyfileobj(remote, copy, 1024 * 1024)
+                while piece := remote.read(PIECE_BYTES):
+                    copy.write(piece)
+                    tick()
             yield local
 
     def names(self, path: str) -> set[str]:

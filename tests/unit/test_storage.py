@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from shared.storage import Storage, chunks_path, pages_path, source_path, text_path
+from shared.storage import PIECE_BYTES, Storage, chunks_path, pages_path, source_path, text_path
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -25,8 +25,25 @@ def test_what_is_written_is_what_is_read(storage):
         file.write(b"one ")
         file.write(b"two")
     assert content(storage, "d/source") == b"one two"
-    with storage.as_local_file("d/source") as path:
+    with storage.as_local_file("d/source", lambda: None) as path:
         assert path.read_bytes() == b"one two"
+
+
+def test_who_fetches_a_file_gives_signs_of_life_and_can_be_stopped():
+    """A slow store may take minutes: no lease must end meanwhile, and no cancelled document wait for it."""
+    MemoryFileSystem.store.clear()
+    storage = Storage("memory://bucket/ingest")
+    with storage.writing("d/source") as file:
+        file.write(bytes(3 * PIECE_BYTES))
+    signs: list[int] = []
+    with storage.as_local_file("d/source", lambda: signs.append(1)) as path:
+        assert (path.stat().st_size, len(signs)) == (3 * PIECE_BYTES, 3)
+
+    def stop():
+        raise KeyError
+
+    with pytest.raises(KeyError), storage.as_local_file("d/source", stop):
+        pytest.fail("It was fetched to the end.")
 
 
 def test_a_file_that_was_not_finished_is_not_there(storage):
