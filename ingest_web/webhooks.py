@@ -29,7 +29,7 @@ from ingest_web.bodies import (
 )
 from ingest_web.numerals import whole_number
 from shared import signing
-from shared.deliveries import Deliveries, Delivery, DeliveryState
+from shared.deliveries import BY_OWNER, Deliveries, Delivery, DeliveryState
 from shared.endpoints import Endpoint, Endpoints
 from shared.errors import (
     EndpointDisabled,
@@ -62,9 +62,6 @@ PAUSE_GROWTH = 1.5
 
 ENDPOINT_ID = re.compile(r"ep_[0-9a-z]{26}", re.ASCII)
 DELIVERY_ID = re.compile(r"dl_[0-9a-z]{26}", re.ASCII)
-
-#: Why an owner's endpoint is sent nothing.
-BY_OWNER = "by_owner"
 
 Model = TypeVar("Model", bound=BaseModel)
 

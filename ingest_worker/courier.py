@@ -155,15 +155,16 @@ class Courier:
     def _purge(self) -> None:
         if time.monotonic() < self._purge_at:
             return
-        before = time.time() - self._settings.webhook_retention_seconds
-        while self._deliveries.purge(before):
+        while self._deliveries.purge(time.time() - self._settings.webhook_retention_seconds):
             pass
-        self._with_redis(lambda: self._forget(before))
+        self._with_redis(self._forget)
         self._purge_at = time.monotonic() + PURGE_SECONDS
 
-    def _forget(self, before: float) -> None:
+    def _forget(self) -> None:
+        # Whoever retries a document as long as it is kept has its endpoint told.
+        kept_seconds = max(self._settings.webhook_retention_seconds, self._settings.retention_seconds)
         if not self._outbox.figures().filled:  # what waits there may be for any of them
-            self._deliveries.forget_endpoints(before)
+            self._deliveries.forget_endpoints(time.time() - kept_seconds)
 
     def _count(self, settled: list[Outcome]) -> None:
         """For the figures, and no more: without Redis they lack something."""

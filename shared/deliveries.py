@@ -35,6 +35,9 @@ from shared.webhooks import EventType, Kind, Message, wants
 #: So many deliveries are sent again together.
 MOST_RECOVERED = 10_000
 
+#: Why an endpoint is sent nothing: its owner wants it so.
+BY_OWNER = "by_owner"
+
 #: Rows that are removed together.
 PURGE_BATCH = 1000
 
@@ -199,10 +202,13 @@ class Deliveries:
         return len(old) + len(unheard)
 
     def forget_endpoints(self, before: float) -> int:
-        """Remove some endpoints that uploads named last before then, that nobody has changed, and for which nothing is
-        kept. Gives how many."""
+        """Remove some endpoints that uploads named last before then, and for which nothing is kept. Gives how many.
+
+        Those whose events or description were changed stay, and those that their owner has disabled.
+        """
         idle = (ENDPOINTS.c.kind == Kind.UPLOAD) & (ENDPOINTS.c.updated_at < before - TOUCH_SECONDS)
-        as_made = (ENDPOINTS.c.events == "[]") & (ENDPOINTS.c.description == "")
+        is_refused = ~ENDPOINTS.c.is_enabled & (ENDPOINTS.c.disabled_reason == BY_OWNER)
+        as_made = (ENDPOINTS.c.events == "[]") & (ENDPOINTS.c.description == "") & ~is_refused
         used = select(DELIVERIES.c.id).where(DELIVERIES.c.endpoint_id == ENDPOINTS.c.id).exists()
         chosen = select(ENDPOINTS.c.id).where(idle, as_made, ~used).order_by(ENDPOINTS.c.id).limit(PURGE_BATCH)
         with self._database.writing() as transaction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
@@ -20,8 +21,8 @@ from ingest_worker.sweeper import Sweeper
 from shared import connections, keys, signing
 from shared.broker import make_celery
 from shared.deliveries import Deliveries, DeliveryState
-from shared.endpoints import Endpoint, Endpoints
-from shared.errors import StoreUnavailable
+from shared.endpoints import Endpoint, Endpoints, upload_endpoint_id
+from shared.errors import StoreUnavailable, UnknownEndpoint
 from shared.jobs import Status
 from shared.outbox import Outbox
 from shared.protocol import Failure, Stage
@@ -379,3 +380,23 @@ def test_while_redis_is_away_what_is_entered_already_is_delivered(settings, data
     nowhere = settings.model_copy(update={"redis_url": "unix:///nowhere/valkey.sock"})
     with couriers(nowhere, database):
         wait_until(lambda: receiver.at("/ok/without-redis"), within_seconds=30)
+
+
+def test_whom_an_upload_named_is_known_as_long_as_the_document_is_kept(settings, database, receiver):
+    """A retry may come late, and tells them; deliveries may be kept for a shorter time."""
+    day_seconds = 24 * 3600.0
+    for name, age_days in (("gone", 12), ("kept", 10)):
+        then = Endpoints(database, clock=lambda age=age_days: time.time() - age * day_seconds)
+        then.of_upload("default", receiver.url("ok", name), lambda: "sealed")
+    kept = {"retention_seconds": 10 * day_seconds, "webhook_retention_seconds": day_seconds}
+    with couriers(settings.model_copy(update=kept), database):
+        wait_until(lambda: known(database, receiver.url("ok", "gone")) is None)
+    assert known(database, receiver.url("ok", "kept")) is not None
+
+
+def known(database, url: str) -> str | None:
+    """The id of the endpoint of uploads with this URL, while there is one."""
+    try:
+        return Endpoints(database).get("default", upload_endpoint_id("default", url)).id
+    except UnknownEndpoint:
+        return None

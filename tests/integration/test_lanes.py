@@ -17,7 +17,7 @@ from sqlalchemy import delete, func, select, text
 from ingest_worker.lanes import Claim, Lanes, Outcome, Verdict
 from ingest_worker.shares import Bounds, Shares
 from shared.database import make_engine
-from shared.deliveries import Attempt, Deliveries, DeliveryState, Fault, disable
+from shared.deliveries import BY_OWNER, Attempt, Deliveries, DeliveryState, Fault, disable
 from shared.endpoints import Endpoint, Endpoints, upload_endpoint_id
 from shared.errors import UnknownDelivery, UnknownEndpoint
 from shared.webhook_tables import (
@@ -628,17 +628,18 @@ def test_what_is_pending_for_an_endpoint_that_is_gone_is_removed(database, deliv
 
 def test_an_upload_s_endpoint_that_none_names_any_more_is_forgotten(database, deliveries, lanes, add, endpoints, clock):
     """Not while something for it is kept, nor when an upload has named it since; others stay until they are removed."""
-    idle, busy, named, chosen = (
-        endpoints.of_upload("default", f"https://example.com/{way}", lambda: "sealed") for way in range(4)
+    idle, busy, named, chosen, refused = (
+        endpoints.of_upload("default", f"https://example.com/{way}", lambda: "sealed") for way in range(5)
     )
     add()
+    deliveries.disable(refused.id, BY_OWNER)
     endpoints.change("default", chosen.id, description="Kept by hand.")
     clock.now += 2 * TOUCH_SECONDS
     endpoints.of_upload("default", named.url, lambda: "sealed")
     deliveries.enter([message("d", 1, endpoint_id=busy.id)])
     assert deliveries.forget_endpoints(clock.now - TOUCH_SECONDS) == 0
     assert deliveries.forget_endpoints(clock.now - TOUCH_SECONDS + 1) == 1
-    assert rows(database, ENDPOINTS) == 4
+    assert rows(database, ENDPOINTS) == 5
     with pytest.raises(UnknownEndpoint):
         endpoints.get("default", idle.id)
     assert endpoints.of_upload("default", idle.url, lambda: "another").secrets[0].sealed == "another"

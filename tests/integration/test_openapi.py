@@ -25,7 +25,7 @@ from ingest_web.app import create_app
 from shared import errors
 from shared.access import ALL_SCOPES
 from shared.config import Settings
-from shared.deliveries import Deliveries, Delivery, DeliveryState, Fault
+from shared.deliveries import BY_OWNER, Deliveries, Delivery, DeliveryState, Fault
 from shared.documents import Chunk, fields, to_json
 from shared.endpoints import Endpoints
 from shared.jobs import Status
@@ -251,7 +251,7 @@ def delivery(app, monkeypatch):
         made = deliveries.of_message(endpoint.id, message.message_id)
         became(current.webhooks, made, [*ENDS, None, None][number % 4])
         if number % 4 == 3:
-            deliveries.disable(endpoint.id, webhooks.BY_OWNER)
+            deliveries.disable(endpoint.id, BY_OWNER)
         return endpoint.id, made.id
 
     return make
