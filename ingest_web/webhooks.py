@@ -123,8 +123,7 @@ def rotate(endpoint_id: str) -> Response:
     """Make a new secret, shown this once. For ``overlap_seconds`` messages are signed with the old one, too."""
     endpoint, wanted = _ours(endpoint_id), _body(Rotation)
     secret, sealed = _new_secret()
-    kept = signing.rotated(endpoint.secrets, sealed, time.time(), wanted.overlap_seconds)
-    changed = _endpoints().change(endpoint.tenant, endpoint.id, secrets=kept)
+    changed = _endpoints().rotate(endpoint.tenant, endpoint.id, sealed, wanted.overlap_seconds)
     log.info("webhook.rotated", endpoint=endpoint.id)
     return _json({**_shown(changed), "secret": secret})
 

@@ -122,7 +122,7 @@ class Endpoints:
         return [endpoint_of(row) for row in rows]
 
     def change(self, tenant: str, endpoint_id: str, **values: Any) -> Endpoint:
-        """Set some of url, events, description, secrets. Raises `UnknownEndpoint`.
+        """Set some of url, events, description. Raises `UnknownEndpoint`.
 
         What is known of how the endpoint is was learned at the old URL, and ends with it.
         """
@@ -130,11 +130,23 @@ class Endpoints:
             values |= {"failing_since": None, "resume_at": None}
         if "events" in values:
             values["events"] = json.dumps(list(values["events"]))
-        if "secrets" in values:
-            values["secrets"] = signing.to_json(values["secrets"])
         ours = (ENDPOINTS.c.tenant == tenant) & (ENDPOINTS.c.id == endpoint_id)
         with self._database.writing() as transaction:
             transaction.execute(update(ENDPOINTS).where(ours).values(**values, updated_at=self._clock()))
+        return self.get(tenant, endpoint_id)
+
+    def rotate(self, tenant: str, endpoint_id: str, sealed: str, overlap_seconds: float) -> Endpoint:
+        """Give an endpoint a new secret beside those before, which sign so long yet. Raises `UnknownEndpoint`.
+
+        Two that do so at the same time come one after the other: the secret of neither is lost.
+        """
+        ours = (ENDPOINTS.c.tenant == tenant) & (ENDPOINTS.c.id == endpoint_id)
+        with self._database.writing() as transaction:
+            row = transaction.execute(select(ENDPOINTS).where(ours).with_for_update()).first()
+            before = endpoint_of(row).secrets if row else ()
+            now = self._clock()
+            kept = signing.to_json(signing.rotated(before, sealed, now, overlap_seconds))
+            transaction.execute(update(ENDPOINTS).where(ours).values(secrets=kept, updated_at=now))
         return self.get(tenant, endpoint_id)
 
     def remove(self, tenant: str, endpoint_id: str) -> None:

@@ -330,6 +330,15 @@ def test_an_endpoint_that_has_only_failed_is_disabled(deliveries, lanes, endpoin
     assert [one.state for one in deliveries.of_endpoint(endpoint.id, 9)] == ["failed"]
 
 
+def test_of_secrets_that_are_made_at_the_same_time_none_is_lost(endpoints, add):
+    """Each was shown to somebody, and messages are signed with it."""
+    endpoint, new = add(), ["one", "two", "three"]
+    with ThreadPoolExecutor(len(new)) as pool:
+        list(pool.map(lambda sealed: endpoints.rotate("default", endpoint.id, sealed, 60.0), new))
+    kept = {secret.sealed for secret in endpoints.get("default", endpoint.id).secrets}
+    assert kept == {"sealed", *new}
+
+
 def test_a_new_url_inherits_nothing_from_the_old_one(deliveries, lanes, endpoints, add):
     """Neither how long it has failed, nor the wait that it asked for."""
     endpoint = add()
