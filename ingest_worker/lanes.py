@@ -110,7 +110,8 @@ class Lanes:
     def settle(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
         """Note what came of claims. Gives those that counted, and as what.
 
-        A claim whose lease had ended may be another's by now, and an endpoint may be well that was failing.
+        A claim whose lease had ended may be another's by now, and an endpoint that was failing may be well, or
+        elsewhere.
         """
         now = self._clock()
         counted: list[Outcome] = []
@@ -118,7 +119,7 @@ class Lanes:
         with self._database.writing() as transaction:
             deliveries.lock(transaction, _endpoints_of(in_order))
             for outcome in in_order:
-                standing = _as_it_stands(transaction, outcome)
+                standing = _as_it_stands(transaction, outcome, now)
                 if _settle(transaction, standing, now):
                     counted.append(standing)
         return counted
@@ -221,13 +222,22 @@ def _settle(transaction: Connection, outcome: Outcome, now: float) -> bool:
     return True
 
 
-def _as_it_stands(transaction: Connection, outcome: Outcome) -> Outcome:
-    """Another courier may have seen the endpoint well since it was claimed: then this is a failure like any other."""
-    verdict = outcome.verdict
+def _as_it_stands(transaction: Connection, outcome: Outcome, now: float) -> Outcome:
+    """What an outcome means for the endpoint as it is now, which may have changed since it was claimed.
+
+    What failed at a URL that it no longer has is sent to the new one. And where another courier has seen it well
+    meanwhile, this is a failure like any other.
+    """
+    claim, verdict = outcome.claim, outcome.verdict
+    if verdict.state is DeliveryState.DELIVERED:
+        return outcome
+    known = select(ENDPOINTS.c.url, ENDPOINTS.c.failing_since).where(ENDPOINTS.c.id == claim.endpoint.id)
+    standing = transaction.execute(known).first()
+    if standing is not None and standing.url != claim.endpoint.url:
+        return replace(outcome, verdict=Verdict(DeliveryState.PENDING, due_at=now, is_telling=False))
     if verdict.failing_since is None:
         return outcome
-    of_endpoint = ENDPOINTS.c.id == outcome.claim.endpoint.id
-    if transaction.execute(select(ENDPOINTS.c.failing_since).where(of_endpoint)).scalar() == verdict.failing_since:
+    if standing is not None and standing.failing_since == verdict.failing_since:
         return replace(outcome, verdict=replace(verdict, state=DeliveryState.FAILED))
     return replace(outcome, verdict=replace(verdict, disabled_because=None))
 

@@ -353,6 +353,25 @@ def test_a_new_url_inherits_nothing_from_the_old_one(deliveries, lanes, endpoint
     assert (changed.failing_since, changed.resume_at) == (None, None)
 
 
+@pytest.mark.parametrize(
+    "verdict",
+    [Verdict(DeliveryState.FAILED, disabled_because="gone"), retry_at(2e9, resume_at=2e9)],
+    ids=["gone", "asked to wait"],
+)
+def test_what_the_old_url_answered_last_is_not_held_against_the_new_one(deliveries, lanes, endpoints, add, verdict):
+    """What was on its way when the URL was changed is sent to the new one at once."""
+    endpoint = add()
+    deliveries.enter([message("a", 1)])
+    (sent,) = claim(lanes)
+    endpoints.change("default", endpoint.id, url="https://new.example/")
+    (counted,) = lanes.settle([outcome(sent, verdict, "refused", at=1.0)])
+    assert counted.verdict.disabled_because is None
+    changed = endpoints.get("default", endpoint.id)
+    assert (changed.is_enabled, changed.failing_since, changed.resume_at) == (True, None, None)
+    (again,) = claim(lanes)
+    assert (again.delivery_id, again.endpoint.url) == (sent.delivery_id, "https://new.example/")
+
+
 def test_an_endpoint_waits_for_no_other_of_its_tenant(deliveries, lanes, add):
     """Also when others on the same host have all that the tenant may: one of it is always on its way."""
     slow = [add(("ingestion.stage_changed",)) for _ in range(6)]
