@@ -12,6 +12,7 @@ of the turns never goes back: while nobody waits it shows the turn of the last c
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ Args = list[str | int | float]
 #: While there is nothing new to report a renewal is a sign of life, if the last one is so long ago. Renewals come at
 #: least as often, so that two seconds without one tell that nobody is at work.
 BEAT_SECONDS = 1.0
+
+#: So many random bytes make a fencing token that no other claim has had.
+NONCE_BYTES = 8
 
 #: How many documents are looked at together when a part is sought.
 BATCH = 32
@@ -158,7 +162,7 @@ class Worklist:
     def _ask_for_part(self, document_id: str) -> Sequence[Any]:
         # Not in one pipeline: a script that a Redis which was restarted has forgotten is sent again only by itself.
         self._redis.zadd(keys.LEASED, {document_id: _now_ms()})
-        args: Args = [listed(FINAL), self._lease_ms, self._most_running]
+        args: Args = [listed(FINAL), self._lease_ms, self._most_running, secrets.token_hex(NONCE_BYTES)]
         return cast("Sequence[Any]", self._claim(keys=keys.of_document(document_id), args=args))
 
     def _claimed(self, document_id: str, answer: Sequence[Any]) -> Claim:

@@ -3,6 +3,7 @@
 -- ARGV[1]  final            the final states, as ",A,B,"
 -- ARGV[2]  lease_ms         how long the part is theirs unless they renew
 -- ARGV[3]  most_running     how many parts of a document may be in hand at once
+-- ARGV[4]  nonce            makes the token one that nobody has had
 --
 -- Returns   {code, ...}. code is one of
 --             claimed            then part, token, attempt, how often it was lost, turn, spent_ms, characters, total pages, unit
@@ -10,7 +11,7 @@
 --             busy               as many are in hand as may be
 --             unknown_ingestion, already_finished
 -- Publishes nothing
-local final, lease_ms, most_running = unpack(ARGV)
+local final, lease_ms, most_running, nonce = unpack(ARGV)
 
 local status, attempt = standing()
 if not status then
@@ -27,7 +28,8 @@ if redis.call('ZCARD', RUNNING) >= tonumber(most_running) then
   return {'busy'}
 end
 local turn = redis.call('HINCRBY', WORK, 'turn', math.max(1, size(part)))
-local token = attempt .. '.' .. string.format('%.0f', redis.call('HINCRBY', WORK, 'tokens', 1))
+-- Not a count of claims: a Redis that comes back without its last second would count some of them twice.
+local token = attempt .. '.' .. nonce
 redis.call('ZREM', WAITING, part)
 local now = now_ms()
 redis.call('ZADD', RUNNING, now + lease_ms, part)

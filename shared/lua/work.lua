@@ -26,10 +26,13 @@ local function holding(final, part, token)
   return 'held'
 end
 
--- Pages count as they are read, and stop to count when the part is given up. `high` only grows: it is what viewers see.
+-- Pages count as they are read, and stop to count when the part is given up. `high` is what viewers see: it only grows,
+-- and never past the end, also when a range that the record lost is read and counted again.
 local function reach(pages)
   local reached = redis.call('HINCRBY', WORK, 'reached', pages)
-  local high = tonumber(redis.call('HGET', WORK, 'high') or 0)
+  local known = redis.call('HMGET', WORK, 'high', 'total')
+  local high = tonumber(known[1] or 0)
+  reached = math.min(reached, tonumber(known[2] or reached))
   if reached > high then
     redis.call('HSET', WORK, 'high', reached)
     return reached

@@ -408,6 +408,22 @@ def test_no_document_is_complete_without_a_range_that_is_on_no_record(bench):
     assert list(bench.table.of(DOCUMENT)) == expected
 
 
+def test_a_range_that_was_counted_and_is_on_no_record_is_parsed_again(bench):
+    """Its pages are not counted twice: nobody is shown more than all of them."""
+    bench.ingest(pdfs.prose(20))
+    expected = list(bench.table.of(DOCUMENT))
+    bench.store.delete(DOCUMENT)
+    bench.upload(pdfs.prose(20))
+    while bench.client.zscore(keys.waiting(DOCUMENT), CHUNK.name) is None:
+        assert bench.run(1)
+    bench.client.hdel(keys.done(DOCUMENT), "pages:1-6")
+    bench.run()
+    shown = [state.progress for state in bench.events()]
+    assert shown == sorted(shown)
+    assert bench.state().message.startswith("Completed: 20 pages")
+    assert list(bench.table.of(DOCUMENT)) == expected
+
+
 def test_pages_that_are_gone_are_parsed_again_by_the_next_attempt(bench):
     """The record says that they are parsed; their files say more."""
     bench.upload(pdfs.prose(20))

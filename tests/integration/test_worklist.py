@@ -60,6 +60,22 @@ def test_a_part_is_claimed_once(store, worklist):
     assert [worklist.claim().part, worklist.claim().part, worklist.claim()] == [pages(1, 10), pages(11, 20), None]
 
 
+def test_no_two_claims_have_the_same_token(store, worklist, client):
+    """Not even when Redis comes back without its last second, and with it the first claim: both workers live on."""
+    planned(store, worklist, "d", 10)
+    kept = {key: client.dump(key) for key in client.keys("*")}
+    first = worklist.claim()
+    client.flushall()
+    for key, value in kept.items():
+        client.restore(key, 0, value)
+    second = worklist.claim()
+    assert first.part == second.part
+    assert first.token != second.token
+    with pytest.raises(LostLease):
+        finish(worklist, first)
+    finish(worklist, second)
+
+
 def test_a_redis_that_is_restarted_in_mid_claim_costs_no_claim(store, worklist, client, monkeypatch):
     """It has forgotten the scripts that it was sent a moment ago."""
     planned(store, worklist, "d", 10)
