@@ -20,7 +20,7 @@ from ingest_worker.stages.findings import Findings, counted
 from ingest_worker.stages.reading import Problem, Reading
 from ingest_worker.workbench import Workbench
 from shared.documents import Page, chunks_from, pages_from, to_json_lines
-from shared.errors import TookTooLong, TooMuchText, WorkersLost
+from shared.errors import TookTooLong, TooMuchText, UnknownIngestion, WorkersLost
 from shared.jobs import Status, overall_progress
 from shared.media import MediaType
 from shared.parts import CHUNK, LOAD, Part, Step, halves, missing, pages, size_of_parts
@@ -268,14 +268,22 @@ def load_document(job: Job) -> None:
 
     with job.bench.storage.reading(chunks_path(job.document_id)) as lines:
         load.load(job.bench.table, job.document_id, chunks_from(lines), loaded)
-    job.record(
-        Status.COMPLETED,
-        f"Completed: {counted(job.claim.total, job.claim.unit.removesuffix('s'))}, {counted(count, 'chunk')}",
-        progress=overall_progress(Status.COMPLETED, 0, 0),
-    )
+    _complete(job, count)
     job.bench.storage.remove(pages_folder(job.document_id))
     if not source.sealed_password:  # who doesn't know the password shall not get at the text by the bytes alone
         job.bench.store.remember_result(job.document_id, source)
+
+
+def _complete(job: Job, chunks: int) -> None:
+    try:
+        job.record(
+            Status.COMPLETED,
+            f"Completed: {counted(job.claim.total, job.claim.unit.removesuffix('s'))}, {counted(chunks, 'chunk')}",
+            progress=overall_progress(Status.COMPLETED, 0, 0),
+        )
+    except UnknownIngestion:
+        job.bench.table.remove(job.document_id)  # whoever removed the document did not see the rows yet
+        raise
 
 
 def _count_lines(job: Job, path: str) -> int:

@@ -34,7 +34,7 @@ from ingest_worker.workbench import Workbench
 from shared import database, keys, task_names
 from shared.access import DEFAULT_TENANT
 from shared.broker import hint, make_celery
-from shared.errors import StoreUnavailable
+from shared.errors import StoreUnavailable, UnknownIngestion
 from shared.jobs import Status
 from shared.media import MediaType
 from shared.options import Options
@@ -478,6 +478,18 @@ def test_cancelling_while_loading_leaves_no_rows(bench):
     bench.run()
     assert bench.state().status is Status.CANCELLED
     assert bench.events()[-2].status is Status.LOADING
+    assert list(bench.table.of(DOCUMENT)) == []
+
+
+def test_removing_while_the_rows_become_visible_leaves_none(bench):
+    """Who removed the document did not see them yet, and nobody looks for rows of what is gone."""
+    bench.upload(pdfs.prose(3))
+    assert bench.run(3) == 3  # the plan, the pages, the chunks
+    record = bench.store
+    bench.before_report(4, lambda: record.delete(DOCUMENT))  # COMPLETED
+    bench.run()
+    with pytest.raises(UnknownIngestion):
+        bench.state()
     assert list(bench.table.of(DOCUMENT)) == []
 
 
