@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from flask import Blueprint, Response, request
 
-from ingest_web import dispatch, forms, ids, partial, services
+from ingest_web import dispatch, forms, ids, partial, services, webhooks
 from ingest_web.access import caller, owned
 from ingest_web.numerals import whole_number
 from ingest_web.turns import Turn
@@ -82,8 +82,11 @@ def retry(document_id: str) -> Response:
     """Start over what FAILED or was CANCELLED, as the next attempt; ``password`` opens an encrypted file."""
     current = services.current()
     password = forms.small(request.stream, request.content_type).get("password", "")
+    named = current.store.source(owned(document_id)).webhook
+    if named:
+        webhooks.keep(named)
     try:
-        state = current.store.begin_attempt(owned(document_id), current.seal.close(password) if password else "")
+        state = current.store.begin_attempt(document_id, current.seal.close(password) if password else "")
     except OutOfOrder as error:
         raise NotRetryable("Only what FAILED or was CANCELLED can be tried again.") from error
     dispatch.call_worker()

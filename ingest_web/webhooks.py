@@ -29,8 +29,8 @@ from ingest_web.bodies import (
 )
 from ingest_web.numerals import whole_number
 from shared import signing
-from shared.deliveries import BY_OWNER, Deliveries, Delivery, DeliveryState
-from shared.endpoints import Endpoint, Endpoints
+from shared.deliveries import Deliveries, Delivery, DeliveryState
+from shared.endpoints import BY_OWNER, Endpoint, Endpoints
 from shared.errors import (
     EndpointDisabled,
     InvalidOption,
@@ -100,11 +100,11 @@ def change(endpoint_id: str) -> Response:
     if "url" in values:
         values["url"] = lookup.check(values["url"], services.current().settings, "url")
     changed = _endpoints().change(endpoint.tenant, endpoint.id, **values) if values else endpoint
-    if wanted.enabled is not None and wanted.enabled != endpoint.is_enabled:
-        if wanted.enabled:
-            _deliveries().enable(endpoint.id)
-        else:
-            _deliveries().disable(endpoint.id, BY_OWNER)
+    if wanted.enabled and not endpoint.is_enabled:
+        _deliveries().enable(endpoint.id)
+        changed = _ours(endpoint_id)
+    elif wanted.enabled is False and endpoint.disabled_reason != BY_OWNER:  # one that had failed too: by choice now
+        _deliveries().disable(endpoint.id, BY_OWNER)
         changed = _ours(endpoint_id)
     return _json(_shown(changed))
 
@@ -194,6 +194,11 @@ def of_upload(url: str) -> Endpoint:
     """The endpoint that an upload names. Raises `RefusedUrl`, `TooManyEndpoints`."""
     checked = lookup.check(url, services.current().settings, "webhook_url")
     return _endpoints().of_upload(caller().tenant, checked, lambda: _new_secret()[1])
+
+
+def keep(endpoint_id: str) -> None:
+    """Note that a document that names this endpoint is worked on again, so that it is not forgotten."""
+    _endpoints().keep(caller().tenant, endpoint_id)
 
 
 def secret_for(endpoint: Endpoint, upload: str) -> str | None:

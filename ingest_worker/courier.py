@@ -34,6 +34,7 @@ from ingest_worker.shares import Bounds, Shares
 from shared import addresses, connections, logs
 from shared.config import Settings
 from shared.deliveries import Attempt, Deliveries, DeliveryState, Fault
+from shared.endpoints import Endpoints
 from shared.errors import SettingsError, StoreUnavailable
 from shared.outbox import OUTCOMES, Outbox
 from shared.sealing import Seal
@@ -70,6 +71,7 @@ class Courier:
         self._settings = settings
         self._lanes = Lanes(database)
         self._deliveries = Deliveries(database)
+        self._endpoints = Endpoints(database)
         self._outbox = Outbox(client, f"{socket.gethostname()}.{os.getpid()}")
         self._collector = Collector(self._outbox, self._deliveries)
         self._sender = sender
@@ -164,7 +166,7 @@ class Courier:
         # Whoever retries a document as long as it is kept has its endpoint told.
         kept_seconds = max(self._settings.webhook_retention_seconds, self._settings.retention_seconds)
         if not self._outbox.figures().filled:  # what waits there may be for any of them
-            self._deliveries.forget_endpoints(time.time() - kept_seconds)
+            self._endpoints.forget(time.time() - kept_seconds)
 
     def _count(self, settled: list[Outcome]) -> None:
         """For the figures, and no more: without Redis they lack something."""

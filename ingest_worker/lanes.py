@@ -205,7 +205,7 @@ def _settle(transaction: Connection, outcome: Outcome, now: float) -> bool:
     is_over = verdict.state is not DeliveryState.PENDING
     changed = {
         "state": verdict.state,
-        "tries": claim.tries + 1,
+        "tries": DELIVERIES.c.tries + 1,  # by now it may be to be sent again, with all its tries before it
         "attempts": claim.attempts + 1,
         "error": outcome.attempt.error,
         "finished_at": now if is_over else None,
@@ -223,23 +223,28 @@ def _settle(transaction: Connection, outcome: Outcome, now: float) -> bool:
 
 
 def _as_it_stands(transaction: Connection, outcome: Outcome, now: float) -> Outcome:
-    """What an outcome means for the endpoint as it is now, which may have changed since it was claimed.
+    """What an outcome means for its endpoint and delivery as they are now: they may have changed since it was claimed.
 
-    What failed at a URL that it no longer has is sent to the new one. And where another courier has seen it well
-    meanwhile, this is a failure like any other.
+    What failed at a URL that the endpoint no longer has is sent to the new one. Where another courier has seen it well
+    meanwhile, this is a failure like any other. And what was to be sent again is, though this was its last try.
     """
     claim, verdict = outcome.claim, outcome.verdict
-    if verdict.state is DeliveryState.DELIVERED:
+    columns = select(ENDPOINTS.c.url, ENDPOINTS.c.failing_since, DELIVERIES.c.tries)
+    joined = columns.join(DELIVERIES, DELIVERIES.c.endpoint_id == ENDPOINTS.c.id)
+    known = joined.where(DELIVERIES.c.id == claim.delivery_id)
+    standing = None if verdict.state is DeliveryState.DELIVERED else transaction.execute(known).first()
+    if standing is None:
         return outcome
-    known = select(ENDPOINTS.c.url, ENDPOINTS.c.failing_since).where(ENDPOINTS.c.id == claim.endpoint.id)
-    standing = transaction.execute(known).first()
-    if standing is not None and standing.url != claim.endpoint.url:
-        return replace(outcome, verdict=Verdict(DeliveryState.PENDING, due_at=now, is_telling=False))
-    if verdict.failing_since is None:
-        return outcome
-    if standing is not None and standing.failing_since == verdict.failing_since:
-        return replace(outcome, verdict=replace(verdict, state=DeliveryState.FAILED))
-    return replace(outcome, verdict=replace(verdict, disabled_because=None))
+    if standing.url != claim.endpoint.url:
+        verdict = Verdict(DeliveryState.PENDING, due_at=now, is_telling=False)
+    elif verdict.failing_since is not None and standing.failing_since == verdict.failing_since:
+        verdict = replace(verdict, state=DeliveryState.FAILED)
+    elif verdict.failing_since is not None:
+        verdict = replace(verdict, disabled_because=None)
+    was_begun_again = standing.tries < claim.tries
+    if was_begun_again and verdict.state is DeliveryState.FAILED and not verdict.disabled_because:
+        verdict = replace(verdict, state=DeliveryState.PENDING, due_at=now)
+    return replace(outcome, verdict=verdict)
 
 
 def _attempt_row(claim: Claim, attempt: Attempt) -> dict[str, Any]:

@@ -18,14 +18,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, delete, func, or_, select, update
 from ulid import ULID
 
-from shared.errors import UnknownDelivery
+from shared.errors import EndpointDisabled, UnknownDelivery
 from shared.webhook_tables import (
     ATTEMPTS,
     DELIVERIES,
     ENDPOINTS,
     LANES,
     MESSAGES,
-    TOUCH_SECONDS,
     WebhookDatabase,
     insert_new,
     insert_or_wait,
@@ -34,9 +33,6 @@ from shared.webhooks import EventType, Kind, Message, wants
 
 #: So many deliveries are sent again together.
 MOST_RECOVERED = 10_000
-
-#: Why an endpoint is sent nothing: its owner wants it so.
-BY_OWNER = "by_owner"
 
 #: Rows that are removed together.
 PURGE_BATCH = 1000
@@ -128,18 +124,24 @@ class Deliveries:
                 _begin_again(transaction, endpoint_id, one & (DELIVERIES.c.state != DeliveryState.PENDING), now)
 
     def redeliver(self, endpoint_id: str, delivery_id: str) -> None:
-        """Send one again, whatever came of it, with all its tries before it. Raises `UnknownDelivery`."""
+        """Send one again, whatever came of it, with all its tries before it.
+
+        Raises `UnknownDelivery`, `EndpointDisabled`.
+        """
         one = (DELIVERIES.c.endpoint_id == endpoint_id) & (DELIVERIES.c.id == delivery_id)
         with self._database.writing() as transaction:
-            lock(transaction, ENDPOINTS.c.id == endpoint_id)
+            _lock_enabled(transaction, endpoint_id)
             if not _begin_again(transaction, endpoint_id, one, self._clock()):
                 raise UnknownDelivery("There is no delivery with this id to this endpoint.")
 
     def recover(self, endpoint_id: str, since: float) -> int:
-        """Send all again that have failed since, at most `MOST_RECOVERED` at a time. Gives how many."""
+        """Send all again that have failed since, at most `MOST_RECOVERED` at a time. Gives how many.
+
+        Raises `EndpointDisabled`.
+        """
         failed = (DELIVERIES.c.endpoint_id == endpoint_id) & (DELIVERIES.c.state == DeliveryState.FAILED)
         with self._database.writing() as transaction:
-            lock(transaction, ENDPOINTS.c.id == endpoint_id)
+            _lock_enabled(transaction, endpoint_id)
             return _begin_again(transaction, endpoint_id, failed & (DELIVERIES.c.created_at >= since), self._clock())
 
     def enable(self, endpoint_id: str) -> None:
@@ -201,22 +203,6 @@ class Deliveries:
             transaction.execute(delete(MESSAGES).where(MESSAGES.c.id.in_(unheard)))
         return len(old) + len(unheard)
 
-    def forget_endpoints(self, before: float) -> int:
-        """Remove some endpoints that uploads named last before then, and for which nothing is kept. Gives how many.
-
-        Those whose events or description were changed stay, and those that their owner has disabled.
-        """
-        idle = (ENDPOINTS.c.kind == Kind.UPLOAD) & (ENDPOINTS.c.updated_at < before - TOUCH_SECONDS)
-        is_refused = ~ENDPOINTS.c.is_enabled & (ENDPOINTS.c.disabled_reason == BY_OWNER)
-        as_made = (ENDPOINTS.c.events == "[]") & (ENDPOINTS.c.description == "") & ~is_refused
-        used = select(DELIVERIES.c.id).where(DELIVERIES.c.endpoint_id == ENDPOINTS.c.id).exists()
-        chosen = select(ENDPOINTS.c.id).where(idle, as_made, ~used).order_by(ENDPOINTS.c.id).limit(PURGE_BATCH)
-        with self._database.writing() as transaction:
-            found = transaction.execute(chosen.with_for_update()).scalars().all()
-            # Looked at again now that nobody else has them: something may have been entered meanwhile.
-            forgotten = delete(ENDPOINTS).where(ENDPOINTS.c.id.in_(found), ~used)
-            return transaction.execute(forgotten).rowcount
-
 
 def lock(transaction: Connection, which: Any) -> None:
     """Have these endpoints for oneself: before their lanes and deliveries, and in order, lest two wait for each other.
@@ -224,6 +210,15 @@ def lock(transaction: Connection, which: Any) -> None:
     For PostgreSQL; in SQLite a transaction that writes is the only one.
     """
     transaction.execute(select(ENDPOINTS.c.id).where(which).order_by(ENDPOINTS.c.id).with_for_update())
+
+
+def _lock_enabled(transaction: Connection, endpoint_id: str) -> None:
+    """Have an endpoint for oneself, to send it something again: what pends for a disabled one does so for ever."""
+    lock(transaction, ENDPOINTS.c.id == endpoint_id)
+    known = select(ENDPOINTS.c.is_enabled, ENDPOINTS.c.disabled_reason).where(ENDPOINTS.c.id == endpoint_id)
+    endpoint = transaction.execute(known).first()
+    if endpoint is not None and not endpoint.is_enabled:
+        raise EndpointDisabled("Nothing is sent to it: enable it first.", reason=endpoint.disabled_reason)
 
 
 def enter(transaction: Connection, messages: Sequence[Message], now: float) -> int:

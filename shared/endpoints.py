@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
@@ -23,6 +24,12 @@ MOST_STANDING = 50
 
 #: Endpoints of a tenant that uploads have named; each is a row that stays until it is removed.
 MOST_OF_UPLOADS = 1_000
+
+#: Endpoints that are forgotten together.
+FORGET_BATCH = 1000
+
+#: Why an endpoint is sent nothing: its owner wants it so.
+BY_OWNER = "by_owner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,13 @@ class Endpoint:
     resume_at: float | None
     created_at: float
     updated_at: float
+
+    @property
+    def is_as_named(self) -> bool:
+        """Whether it is as an upload made it by naming its URL: nothing of it was its owner's choice."""
+        is_chosen = self.events or self.description or self.disabled_reason == BY_OWNER
+        is_rotated = self.secrets[0].told_to is None
+        return self.id == upload_endpoint_id(self.tenant, self.url) and not (is_chosen or is_rotated)
 
 
 class Endpoints:
@@ -81,6 +95,12 @@ class Endpoints:
                 )
             insert_new(transaction, ENDPOINTS, [self._row(endpoint_id, tenant, Kind.UPLOAD, url, secret)])
         return self.get(tenant, endpoint_id)
+
+    def keep(self, tenant: str, endpoint_id: str) -> None:
+        """Note that an endpoint is in use, if there is one, so that it is not forgotten."""
+        found = self._find(tenant, endpoint_id)
+        if found is not None:
+            self._touch(found)
 
     def _touch(self, endpoint: Endpoint) -> bool:
         """Note that it is in use, so that it is not forgotten. Gives whether it is still there."""
@@ -158,6 +178,23 @@ class Endpoints:
             transaction.execute(delete(LANES).where(LANES.c.endpoint_id == endpoint_id))
             transaction.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(deliveries)))
             transaction.execute(delete(DELIVERIES).where(DELIVERIES.c.endpoint_id == endpoint_id))
+
+    def forget(self, before: float) -> int:
+        """Remove some endpoints that were in use last before then, and for which nothing is kept. Gives how many.
+
+        Those that uploads named, and that are as they were named. ``before`` is in seconds since 1970.
+        """
+        idle = (ENDPOINTS.c.kind == Kind.UPLOAD) & (ENDPOINTS.c.updated_at < before - TOUCH_SECONDS)
+        used = select(DELIVERIES.c.id).where(DELIVERIES.c.endpoint_id == ENDPOINTS.c.id).exists()
+        with self._database.reading() as connection:
+            rows = connection.execution_options(yield_per=FORGET_BATCH).execute(select(ENDPOINTS).where(idle, ~used))
+            as_named = (one.id for one in map(endpoint_of, rows) if one.is_as_named)
+            ids = list(islice(as_named, FORGET_BATCH))
+        chosen = ENDPOINTS.c.id.in_(ids) & idle  # which one is not that was changed meanwhile
+        with self._database.writing() as transaction:
+            transaction.execute(select(ENDPOINTS.c.id).where(chosen).order_by(ENDPOINTS.c.id).with_for_update())
+            # Looked at again now that nobody else has them: something may have been entered meanwhile.
+            return transaction.execute(delete(ENDPOINTS).where(chosen, ~used)).rowcount
 
     def _find(self, tenant: str, endpoint_id: str) -> Endpoint | None:
         ours = (ENDPOINTS.c.tenant == tenant) & (ENDPOINTS.c.id == endpoint_id)

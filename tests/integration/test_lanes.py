@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
@@ -18,9 +18,9 @@ from sqlalchemy import delete, func, select, text
 from ingest_worker.lanes import Claim, Lanes, Outcome, Verdict
 from ingest_worker.shares import Bounds, Shares
 from shared.database import make_engine
-from shared.deliveries import BY_OWNER, Attempt, Deliveries, DeliveryState, Fault, disable
-from shared.endpoints import Endpoint, Endpoints, upload_endpoint_id
-from shared.errors import UnknownDelivery, UnknownEndpoint
+from shared.deliveries import Attempt, Deliveries, DeliveryState, Fault, disable
+from shared.endpoints import BY_OWNER, Endpoint, Endpoints, upload_endpoint_id
+from shared.errors import EndpointDisabled, UnknownDelivery, UnknownEndpoint
 from shared.webhook_tables import (
     ATTEMPTS,
     DELIVERIES,
@@ -530,7 +530,8 @@ def test_endpoints_of_a_tenant_that_fail_at_the_same_time_do_not_lock_each_other
     def recover() -> None:
         start.wait()
         for one in made * 4:
-            deliveries.recover(one.id, 0.0)
+            with suppress(EndpointDisabled):
+                deliveries.recover(one.id, 0.0)
 
     with ThreadPoolExecutor(3) as pool:
         work = [pool.submit(settle, taken[::2]), pool.submit(settle, taken[::-2]), pool.submit(recover)]
@@ -577,6 +578,31 @@ def test_what_is_in_hand_is_not_sent_twice_on_demand(deliveries, lanes, add):
     (one,) = claim(lanes)
     deliveries.redeliver(endpoint.id, one.delivery_id)
     assert claim(lanes) == []
+
+
+def test_what_is_to_be_sent_again_is_though_its_last_try_is_in_hand(deliveries, lanes, add, clock):
+    """The answer to whoever asked said so."""
+    endpoint = add()
+    deliveries.enter([message("d", 1)])
+    lanes.settle([outcome(c, retry_at(clock.now), "refused") for c in claim(lanes)])
+    (last,) = claim(lanes)
+    deliveries.redeliver(endpoint.id, last.delivery_id)
+    lanes.settle([outcome(last, GIVEN_UP, "refused")])
+    (again,) = claim(lanes)
+    assert (again.delivery_id, again.tries, again.attempts) == (last.delivery_id, 1, 2)
+
+
+def test_nothing_is_begun_again_for_an_endpoint_that_was_disabled_meanwhile(deliveries, lanes, add):
+    """It would wait for ever."""
+    endpoint = add()
+    deliveries.enter([message("d", 1)])
+    (sent,) = claim(lanes)
+    deliveries.disable(endpoint.id, BY_OWNER)
+    with pytest.raises(EndpointDisabled):
+        deliveries.redeliver(endpoint.id, sent.delivery_id)
+    with pytest.raises(EndpointDisabled):
+        deliveries.recover(endpoint.id, 0.0)
+    assert deliveries.get(endpoint.id, sent.delivery_id).state is DeliveryState.FAILED
 
 
 def test_a_message_can_be_told_once_more(deliveries, lanes, endpoints):
@@ -658,19 +684,22 @@ def test_what_is_pending_for_an_endpoint_that_is_gone_is_removed(database, deliv
 
 
 def test_an_upload_s_endpoint_that_none_names_any_more_is_forgotten(database, deliveries, lanes, add, endpoints, clock):
-    """Not while something for it is kept, nor when an upload has named it since; others stay until they are removed."""
-    idle, busy, named, chosen, refused = (
-        endpoints.of_upload("default", f"https://example.com/{way}", lambda: "sealed") for way in range(5)
+    """Not while something for it is kept, nor when it was in use since, nor what its owner has chosen of it."""
+    idle, busy, named, retried, chosen, refused, moved, rotated = (
+        endpoints.of_upload("default", f"https://example.com/{way}", lambda: "sealed") for way in range(8)
     )
     add()
+    endpoints.change("default", moved.id, url="https://moved.example/")
+    endpoints.rotate("default", rotated.id, "new", 0.0)
     deliveries.disable(refused.id, BY_OWNER)
     endpoints.change("default", chosen.id, description="Kept by hand.")
     clock.now += 2 * TOUCH_SECONDS
     endpoints.of_upload("default", named.url, lambda: "sealed")
+    endpoints.keep("default", retried.id)
     deliveries.enter([message("d", 1, endpoint_id=busy.id)])
-    assert deliveries.forget_endpoints(clock.now - TOUCH_SECONDS) == 0
-    assert deliveries.forget_endpoints(clock.now - TOUCH_SECONDS + 1) == 1
-    assert rows(database, ENDPOINTS) == 5
+    assert endpoints.forget(clock.now - TOUCH_SECONDS) == 0
+    assert endpoints.forget(clock.now - TOUCH_SECONDS + 1) == 1
+    assert rows(database, ENDPOINTS) == 8
     with pytest.raises(UnknownEndpoint):
         endpoints.get("default", idle.id)
     assert endpoints.of_upload("default", idle.url, lambda: "another").secrets[0].sealed == "another"

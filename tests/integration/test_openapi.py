@@ -25,9 +25,9 @@ from ingest_web.app import create_app
 from shared import errors
 from shared.access import ALL_SCOPES
 from shared.config import Settings
-from shared.deliveries import BY_OWNER, Deliveries, Delivery, DeliveryState, Fault
+from shared.deliveries import Deliveries, Delivery, DeliveryState, Fault
 from shared.documents import Chunk, fields, to_json
-from shared.endpoints import Endpoints
+from shared.endpoints import BY_OWNER, Endpoints
 from shared.jobs import Status
 from shared.keyring import KeyRing
 from shared.store import Store

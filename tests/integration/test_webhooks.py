@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import update
 from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
@@ -17,12 +19,13 @@ from ingest_web import lookup, services, webhooks
 from ingest_web.limits import MOST_TESTS
 from shared import endpoints
 from shared.access import Scope
+from shared.deliveries import Deliveries
 from shared.endpoints import MOST_STANDING, Endpoints
 from shared.errors import StoreUnavailable
 from shared.jobs import Status
 from shared.keyring import KeyRing
 from shared.sealing import Seal
-from shared.webhook_tables import WebhookDatabase
+from shared.webhook_tables import ENDPOINTS, WebhookDatabase
 from shared.webhooks import CHOICE
 from tests.awaiting import wait_until
 from tests.couriers import couriers
@@ -349,6 +352,24 @@ def test_nothing_is_sent_to_an_endpoint_that_is_disabled_and_all_can_be_recovere
         assert http.post(f"{path}/recover", json={"since": "2000-01-01T00:00:00Z"}).json == {"recovered": 4}
         wait_until(lambda: states(http, path) == ["delivered"] * 4)
     assert len(receiver.at("/ok/off")) == 4
+
+
+def test_an_endpoint_that_had_failed_can_be_disabled_by_its_owner(http, endpoint, database):
+    """Then it is a choice, which stays; else the next upload that names it would begin anew."""
+    Deliveries(database).disable(endpoint["id"], "failing")
+    off = http.patch(f"/webhooks/{endpoint['id']}", json={"enabled": False}).json
+    assert (off["enabled"], off["disabled_reason"]) == (False, "by_owner")
+
+
+def test_an_endpoint_is_known_as_long_as_its_document_is_retried(http, database, store):
+    """However long ago the upload named it."""
+    document_id = upload(http, webhook_url=URL).json["id"]
+    store.record(document_id, 1, Status.FAILED, "...")
+    with database.writing() as transaction:
+        transaction.execute(update(ENDPOINTS).values(updated_at=0.0))
+    assert http.post(f"/ingestions/{document_id}/retry").status_code == 202
+    assert Endpoints(database).forget(time.time()) == 0
+    assert [one["url"] for one in http.get("/webhooks").json["webhooks"]] == [URL]
 
 
 def test_an_upload_may_name_an_endpoint_of_its_own(http, settings, database, store, receiver):
