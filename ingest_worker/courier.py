@@ -155,12 +155,17 @@ class Courier:
             self._redis_from = time.monotonic() + AWAY_SECONDS
 
     def _purge(self) -> None:
+        """Remove a batch of what is old; nothing that is due waits for more than that, nor for one that fails."""
         if time.monotonic() < self._purge_at:
             return
-        while self._deliveries.purge(time.time() - self._settings.webhook_retention_seconds):
-            pass
-        self._with_redis(self._forget)
         self._purge_at = time.monotonic() + PURGE_SECONDS
+        try:
+            if self._deliveries.purge(time.time() - self._settings.webhook_retention_seconds):
+                self._purge_at = 0.0  # there may be more: at the next turn
+            else:
+                self._with_redis(self._forget)
+        except StoreUnavailable as error:
+            log.warning("courier.purge_failed", reason=error.detail)
 
     def _forget(self) -> None:
         # Whoever retries a document as long as it is kept has its endpoint told.

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import update
 
 from ingest_worker import collector as collector_module
 from ingest_worker import courier as courier_module
@@ -28,7 +29,7 @@ from shared.outbox import Outbox
 from shared.protocol import Failure, Stage
 from shared.sealing import Seal
 from shared.store import Store
-from shared.webhook_tables import WebhookDatabase
+from shared.webhook_tables import DELIVERIES, MESSAGES, WebhookDatabase
 from tests.awaiting import wait_until
 from tests.couriers import couriers
 from tests.records import SOURCE
@@ -161,6 +162,36 @@ def test_an_outbox_is_not_dropped_before_its_entries_are_kept(
     Collector(outbox, deliveries).collect()
     assert client.exists(keys.OUTBOX, keys.outbox("d1")) == 0
     assert len(deliveries.of_endpoint(endpoint.id, 9)) == 4
+
+
+def test_what_is_due_is_sent_though_what_is_old_can_not_be_removed(
+    settings, database, store, receiver, add, monkeypatch
+):
+    """However long that lasts."""
+
+    def away(_deliveries: Deliveries, _before: float) -> int:
+        raise StoreUnavailable("The database took too long.")
+
+    monkeypatch.setattr(Deliveries, "purge", away)
+    add("ok", "unpurged")
+    ingest(store, "d1")
+    with couriers(settings, database):
+        wait_until(lambda: len(receiver.at("/ok/unpurged")) == 4)
+
+
+def test_what_is_old_is_removed_between_turns(settings, database, store, deliveries, receiver, add, monkeypatch):
+    """A batch at a time, until nothing is left."""
+    monkeypatch.setattr("shared.deliveries.PURGE_BATCH", 2)
+    endpoint = add("ok", "old")
+    ingest(store, "d1")
+    short = settings.model_copy(update={"webhook_retention_seconds": 1})
+    with couriers(short, database):
+        wait_until(lambda: len(receiver.at("/ok/old")) == 4)
+    with database.writing() as transaction:
+        for table in (DELIVERIES, MESSAGES):
+            transaction.execute(update(table).values(created_at=0.0))
+    with couriers(short, database):
+        wait_until(lambda: deliveries.of_endpoint(endpoint.id, 9) == [])
 
 
 def test_what_comes_while_an_outbox_is_taken_over_is_not_lost(store, deliveries, client, monkeypatch, add):
