@@ -7,7 +7,6 @@ given by strangers never become part of a path.
 from __future__ import annotations
 
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractBufferedFile
 
+from shared import copies
 from shared.config import Settings
 
 #: A file that is fetched comes in pieces of this size.
@@ -89,12 +89,12 @@ class Storage:
         if isinstance(self._fs, LocalFileSystem):
             yield Path(full)
             return
-        with tempfile.TemporaryDirectory(prefix="ingest-") as folder:
-            local = Path(folder) / "file"
-            with self._fs.open(full, "rb") as remote, local.open("wb") as copy:
+        with copies.new() as (local, copy):
+            with self._fs.open(full, "rb") as remote:
                 while piece := remote.read(PIECE_BYTES):
                     copy.write(piece)
                     tick()
+            copy.flush()
             yield local
 
     def names(self, path: str) -> set[str]:
