@@ -42,8 +42,9 @@ def check(text: str, settings: Settings, field: str) -> str:
 
 def _addresses_of(host: str) -> list[Address]:
     """What the system's resolver says in time; nothing when it says nothing."""
-    with suppress(gevent.Timeout):
-        found = _pool().spawn(_resolved, host.strip("[]")).get(timeout=LOOKUP_SECONDS)
+    # Around both: to spawn is to wait for a thread, which names that stall may have all of.
+    with suppress(TimeoutError), gevent.Timeout(LOOKUP_SECONDS, TimeoutError()):
+        found = _pool().spawn(_resolved, host.strip("[]")).get()
         return [addresses.parsed(text) for text in found or ()]
     return []
 

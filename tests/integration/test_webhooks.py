@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import socket
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 
+import gevent
 import pytest
 from sqlalchemy import update
 from standardwebhooks import Webhook
@@ -142,11 +145,39 @@ def test_a_url_that_would_not_be_called_is_refused_at_once(http, url, said):
         assert answer.json["option"] in {"url", "webhook_url"}
 
 
-def test_a_name_server_that_stalls_holds_nobody_up(http, monkeypatch):
-    """A name that can't be looked up in time is let through: what counts is the look at each delivery."""
-    monkeypatch.setattr(lookup, "LOOKUP_SECONDS", 0.05)
-    monkeypatch.setattr(lookup, "_resolved", lambda _host: wait_until(lambda: False, within_seconds=0.5))
-    assert http.post("/webhooks", json={"url": "https://slow.example/"}).status_code == 201
+@pytest.fixture
+def stall(monkeypatch) -> Iterator[threading.Event]:
+    """Until it is set, name servers of ``*.stalled.example`` do not answer; every name leads to a private address."""
+    over = threading.Event()
+
+    def getaddrinfo(host: str, *_: object, **__: object) -> list[tuple]:
+        if host.endswith(".stalled.example"):
+            over.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield over
+    over.set()
+
+
+def statuses(app, names: Sequence[str]) -> list[int | None]:
+    """What those are answered who name these hosts at the same time; None where nobody was within ten seconds."""
+    posts = [gevent.spawn(app.test_client().post, "/webhooks", json={"url": f"https://{name}/"}) for name in names]
+    gevent.joinall(posts, timeout=10)
+    return [post.value.status_code if post.ready() else None for post in posts]
+
+
+def test_name_servers_that_stall_hold_nobody_up_however_many_they_are(app, stall, monkeypatch):
+    """A name that can't be looked up in time, or behind others, is let through: what counts is the look at each
+    delivery. When the stall is over, all are looked up again.
+    """
+    names = [f"{number}.stalled.example" for number in range(3 * lookup.LOOKUPS)]
+    with monkeypatch.context() as patch:
+        patch.setattr(lookup, "LOOKUP_SECONDS", 0.05)
+        assert statuses(app, [*names, "well.example"]) == [201] * (len(names) + 1)
+    stall.set()
+    monkeypatch.setattr(lookup, "LOOKUP_SECONDS", 60)
+    assert statuses(app, [*names, "well.example"]) == [422] * (len(names) + 1)
 
 
 @pytest.mark.parametrize(
