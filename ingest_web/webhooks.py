@@ -40,7 +40,7 @@ from shared.errors import (
     UnknownEndpoint,
 )
 from shared.protocol import State, timestamp
-from shared.webhooks import of_state, of_test
+from shared.webhooks import of_entries, of_state, of_test
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -215,8 +215,15 @@ def secret_for(endpoint: Endpoint, upload: str) -> str | None:
 
 
 def tell_again(state: State, endpoint: Endpoint) -> None:
-    """Have an endpoint hear of a document that was completed before an upload named it."""
-    _deliveries().tell(of_state(state, endpoint.tenant, endpoint.id), endpoint.id)
+    """Have an endpoint hear of a document that was completed before an upload named it.
+
+    What no courier has taken over yet is entered first, as one would: so all hear of the document in order, and with
+    its counts. The courier enters it again, which changes nothing.
+    """
+    (entries,) = services.current().outbox.entries([state.id])
+    untold, _ = of_entries(entries)
+    _deliveries().enter(list(untold.values()))
+    _deliveries().tell(untold.get(state.seq) or of_state(state, endpoint.tenant), endpoint.id)
     _wake()
 
 

@@ -13,7 +13,7 @@ import structlog
 
 from shared.deliveries import Deliveries
 from shared.outbox import Outbox
-from shared.webhooks import Message, of_entry
+from shared.webhooks import Message, of_entries
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class Collector:
         filled = self._outbox.filled(BATCH)
         if not filled:
             return False
-        found = self._outbox.entries(filled)
+        found = self._outbox.entries(one.document_id for one in filled)
         read = [self._read(one.document_id, entries) for one, entries in zip(filled, found, strict=True)]
         entered = self._deliveries.enter([message for messages in read for message in messages.values()])
         both = zip(filled, found, read, strict=True)
@@ -51,12 +51,9 @@ class Collector:
         return len(filled) == BATCH and (bool(entered) or len(unread) < BATCH)
 
     def _read(self, document_id: str, entries: Mapping[int, bytes]) -> dict[int, Message]:
-        messages = {}
-        for seq, entry in entries.items():
-            try:
-                messages[seq] = of_entry(entry)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                self._note_unreadable(document_id, seq, error)
+        messages, unreadable = of_entries(entries)
+        for seq, error in unreadable.items():
+            self._note_unreadable(document_id, seq, error)
         return messages
 
     def _note_unreadable(self, document_id: str, seq: int, error: Exception) -> None:

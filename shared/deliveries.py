@@ -11,7 +11,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -113,12 +113,12 @@ class Deliveries:
             return enter(transaction, messages, self._clock())
 
     def tell(self, message: Message, endpoint_id: str) -> None:
-        """Have one endpoint hear a message, once more if it has heard it. One that is disabled hears nothing."""
+        """Have this endpoint alone hear a message, once more if it has heard it. One that is disabled hears nothing."""
         one = (DELIVERIES.c.endpoint_id == endpoint_id) & (DELIVERIES.c.message_id == message.message_id)
         with self._database.writing() as transaction:
             now = self._clock()
             lock(transaction, ENDPOINTS.c.id == endpoint_id)
-            enter(transaction, [message], now)
+            enter(transaction, [replace(message, endpoint_id=endpoint_id, alone=True)], now)
             is_enabled = select(ENDPOINTS.c.is_enabled).where(ENDPOINTS.c.id == endpoint_id)
             if transaction.execute(is_enabled).scalar():
                 _begin_again(transaction, endpoint_id, one & (DELIVERIES.c.state != DeliveryState.PENDING), now)

@@ -84,11 +84,11 @@ class Outbox:
             found = cast("list[tuple[bytes, float]]", self._redis.zrange(keys.OUTBOX, 0, most - 1, withscores=True))
         return [Filled(name.decode(), score) for name, score in found]
 
-    def entries(self, filled: Iterable[Filled]) -> list[dict[int, bytes]]:
-        """What is in each of these outboxes: entries by their seq, in order."""
+    def entries(self, document_ids: Iterable[str]) -> list[dict[int, bytes]]:
+        """What is in the outbox of each of these documents: entries by their seq, in order."""
         with translated(), self._redis.pipeline(transaction=False) as pipe:
-            for one in filled:
-                pipe.hgetall(keys.outbox(one.document_id))
+            for document_id in document_ids:
+                pipe.hgetall(keys.outbox(document_id))
             found = cast("list[dict[bytes, bytes]]", pipe.execute())
         return [dict(sorted((int(seq), entry) for seq, entry in entries.items())) for entries in found]
 

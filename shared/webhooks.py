@@ -94,8 +94,20 @@ def of_entry(entry: str | bytes) -> Message:
     )
 
 
-def of_state(state: State, tenant: str, endpoint_id: str) -> Message:
-    """The message of a document that is COMPLETED already, for an endpoint that asks for it again."""
+def of_entries(entries: Mapping[int, str | bytes]) -> tuple[dict[int, Message], dict[int, Exception]]:
+    """The messages that the entries of an outbox stand for, by their seq, and why others can't be read."""
+    messages: dict[int, Message] = {}
+    unreadable: dict[int, Exception] = {}
+    for seq, entry in entries.items():
+        try:
+            messages[seq] = of_entry(entry)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            unreadable[seq] = error
+    return messages, unreadable
+
+
+def of_state(state: State, tenant: str) -> Message:
+    """The message of a document that is COMPLETED already, when its outbox holds it no more."""
     data: dict[str, Any] = {"id": state.id, "filename": state.filename, "status": state.status}
     data |= {"attempt": state.attempt, "seq": state.seq, "counts": {}, "links": links(state.id, state.status)}
     return Message(
@@ -105,8 +117,6 @@ def of_state(state: State, tenant: str, endpoint_id: str) -> Message:
         body=body(TYPE_OF[state.status], state.at, data),
         lane=state.id,
         seq=state.seq,
-        endpoint_id=endpoint_id,
-        alone=True,
     )
 
 

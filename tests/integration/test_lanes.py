@@ -605,10 +605,11 @@ def test_nothing_is_begun_again_for_an_endpoint_that_was_disabled_meanwhile(deli
     assert deliveries.get(endpoint.id, sent.delivery_id).state is DeliveryState.FAILED
 
 
-def test_a_message_can_be_told_once_more(deliveries, lanes, endpoints):
-    """As for an upload that names an endpoint and gets an earlier result."""
+def test_a_message_can_be_told_once_more(deliveries, lanes, endpoints, add):
+    """As for an upload that names an endpoint and gets an earlier result. Others don't hear it again."""
     named = endpoints.of_upload("default", "https://example.com/", lambda: "sealed")
-    told = message("d", 9, endpoint_id=named.id, alone=True)
+    add()
+    told = message("d", 9)
     for _ in range(2):
         deliveries.tell(told, named.id)
         deliveries.tell(told, named.id)  # while it is pending that changes nothing

@@ -20,13 +20,16 @@ from structlog.testing import capture_logs
 
 from ingest_web import lookup, services, webhooks
 from ingest_web.limits import MOST_TESTS
-from shared import endpoints
+from ingest_worker.collector import Collector
+from shared import endpoints, keys
 from shared.access import Scope
 from shared.deliveries import Deliveries
 from shared.endpoints import MOST_STANDING, Endpoints
 from shared.errors import StoreUnavailable
 from shared.jobs import Status
 from shared.keyring import KeyRing
+from shared.outbox import Outbox
+from shared.protocol import Stage
 from shared.sealing import Seal
 from shared.webhook_tables import ENDPOINTS, WebhookDatabase
 from shared.webhooks import CHOICE
@@ -66,8 +69,10 @@ def upload(http, key: str | None = None, **fields: str):
 
 
 def complete(store, document_id: str) -> None:
-    for status in (Status.PARSING, Status.CHUNKING, Status.LOADING, Status.COMPLETED):
+    for status in (Status.PARSING, Status.CHUNKING, Status.LOADING):
         store.record(document_id, 1, status, "...")
+    store.record(document_id, 1, Status.LOADING, "...", stage=Stage(2, 2, "chunks"))
+    store.record(document_id, 1, Status.COMPLETED, "...")
 
 
 def test_an_endpoint_is_made_and_its_secret_is_shown_once(http, endpoint, database, settings):
@@ -464,6 +469,49 @@ def test_an_upload_that_gets_an_earlier_result_is_told_of_it(http, settings, dat
             shown = f"/webhooks/{answer.json['webhook']['id']}/deliveries"
             wait_until(lambda shown=shown: http.get(shown).json["deliveries"][0]["state"] == "delivered")
     assert {json.loads(one["body"])["type"] for one in receiver.at("/ok/reused")} == {"ingestion.completed"}
+
+
+#: What an endpoint hears of a document from its beginning on: types with counts.
+WHOLE = [
+    ("ingestion.started", {}),
+    ("ingestion.stage_changed", {}),
+    ("ingestion.stage_changed", {}),
+    ("ingestion.completed", {"chunks": 2}),
+]
+
+
+def heard(http, endpoint_id: str) -> list[tuple[str, dict]]:
+    """What is entered for an endpoint, in order."""
+    entered = reversed(http.get(f"/webhooks/{endpoint_id}/deliveries").json["deliveries"])
+    return [(one["type"], json.loads(one["body"])["data"]["counts"]) for one in entered]
+
+
+def test_an_upload_that_gets_an_earlier_result_comes_before_no_courier(http, database, store, client, endpoint):
+    """What none has taken over yet is told first, so everyone hears of the document in order. Taken over later, it is
+    told to nobody twice.
+    """
+    earlier = upload(http, webhook_url=f"{URL}/first").json
+    complete(store, earlier["id"])
+    store.remember_result(earlier["id"], store.source(earlier["id"]))
+    again, other = (upload(http, webhook_url=f"{URL}/{name}").json for name in ("first", "other"))
+    assert (again["id"], again["webhook"]["id"]) == (earlier["id"], earlier["webhook"]["id"])
+    expected = {endpoint["id"]: WHOLE, earlier["webhook"]["id"]: WHOLE, other["webhook"]["id"]: WHOLE[-1:]}
+    assert {name: heard(http, name) for name in expected} == expected
+    Collector(Outbox(client, "one"), Deliveries(database)).collect()
+    assert {name: heard(http, name) for name in expected} == expected
+    assert client.exists(keys.OUTBOX, keys.outbox(earlier["id"])) == 0
+
+
+def test_who_alone_is_told_of_an_earlier_result_takes_no_counts_from_others(http, database, store, client):
+    """Nor lacks them, as long as they are in the outbox: whoever hears of it later is told the same."""
+    earlier = upload(http).json["id"]
+    complete(store, earlier)
+    store.remember_result(earlier, store.source(earlier))
+    alone = upload(http, webhook_url=URL).json["webhook"]["id"]
+    assert heard(http, alone) == WHOLE[-1:]
+    late = http.post("/webhooks", json={"url": URL}).json["id"]
+    Collector(Outbox(client, "one"), Deliveries(database)).collect()
+    assert heard(http, late) == WHOLE
 
 
 def test_uploads_name_a_bounded_number_of_endpoints(http, monkeypatch):

@@ -101,9 +101,8 @@ def test_an_endpoint_hears_of_what_it_has_chosen():
 
 def test_a_document_that_is_completed_already_can_be_told_of_again():
     """By the same id as the first time."""
-    message = of_state(EXAMPLE, "acme", "ep_1")
-    assert message.message_id == "msg_01jd_17_parsing"
-    assert (message.endpoint_id, message.alone, message.tenant) == ("ep_1", True, "acme")
+    message = of_state(EXAMPLE, "acme")
+    assert (message.message_id, message.tenant) == ("msg_01jd_17_parsing", "acme")
 
 
 def test_what_is_told_of_endpoints():
