@@ -260,7 +260,8 @@ def _message_row(message: Message, now: float) -> dict[str, Any]:
 
 def _pairs(transaction: Connection, messages: Sequence[Message]) -> list[tuple[Message, Any]]:
     """Each message with each endpoint that is to hear of it."""
-    tenants = {message.tenant for message in messages}
+    # What one is to hear alone is no reason to lock the others: whoever tells it has locked that one before.
+    tenants = {message.tenant for message in messages if not message.alone}
     named = {message.endpoint_id for message in messages if message.endpoint_id}
     columns = (ENDPOINTS.c.id, ENDPOINTS.c.tenant, ENDPOINTS.c.kind, ENDPOINTS.c.events, ENDPOINTS.c.is_enabled)
     standing = ENDPOINTS.c.tenant.in_(tenants) & (ENDPOINTS.c.kind == Kind.STANDING)

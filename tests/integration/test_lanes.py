@@ -18,7 +18,7 @@ from sqlalchemy import delete, func, select, text
 from ingest_worker.lanes import Claim, Lanes, Outcome, Verdict
 from ingest_worker.shares import Bounds, Shares
 from shared.database import make_engine
-from shared.deliveries import Attempt, Deliveries, DeliveryState, Fault, disable
+from shared.deliveries import Attempt, Deliveries, DeliveryState, Fault, disable, lock
 from shared.endpoints import BY_OWNER, Endpoint, Endpoints, upload_endpoint_id
 from shared.errors import EndpointDisabled, UnknownDelivery, UnknownEndpoint
 from shared.webhook_tables import (
@@ -616,6 +616,21 @@ def test_a_message_can_be_told_once_more(deliveries, lanes, endpoints, add):
         (one,) = claim(lanes)
         lanes.settle([outcome(one)])
     assert claim(lanes) == []
+
+
+def test_who_is_told_alone_waits_for_no_other_endpoint(database, deliveries, endpoints, add, url):
+    """A courier that settles has several and waits for the next: the two would lock each other out."""
+    other = add()
+    named = endpoints.of_upload("default", "https://example.com/", lambda: "sealed")
+    with ThreadPoolExecutor(1) as pool:
+        with database.writing() as transaction:
+            lock(transaction, ENDPOINTS.c.id == other.id)
+            telling = pool.submit(deliveries.tell, message("d", 1), named.id)
+            if not url.startswith("sqlite"):  # there is one writer at a time
+                telling.result(timeout=10)
+        telling.result()
+    assert [one.message_id for one in deliveries.of_endpoint(named.id, 9)] == ["msg_d_1_x"]
+    assert deliveries.of_endpoint(other.id, 9) == []
 
 
 def test_an_upload_s_endpoint_is_one_for_a_tenant_and_a_url(endpoints):
