@@ -73,13 +73,16 @@ def networks(text: str) -> tuple[Network, ...]:
 
 
 def checked_url(text: str) -> httpx.URL:
-    """The URL of an endpoint. Raises `ValueError` that says what is wrong with it."""
+    """The URL of an endpoint; its host ends with no dot. Raises `ValueError` that says what is wrong with it."""
     if len(text) > MOST_URL_CHARACTERS:
         raise ValueError(f"the URL is longer than {MOST_URL_CHARACTERS} characters")
     if not text.isascii() or any(character <= " " or character in '\\"<>^`{|}\x7f' for character in text):
         raise ValueError("the URL holds a character that must be encoded")
     try:
         url = httpx.URL(text)
+        host = url.raw_host.decode("ascii")
+        if host.endswith("."):  # the same host as without it, which is how TLS knows it (RFC 6066)
+            url = url.copy_with(host=host[:-1])
     except httpx.InvalidURL as error:
         raise ValueError("this is no URL") from error
     _check_parts(url)
@@ -89,7 +92,7 @@ def checked_url(text: str) -> httpx.URL:
 def _check_parts(url: httpx.URL) -> None:
     if url.scheme not in {"https", "http"}:
         raise ValueError("the URL must begin with https://")
-    if not url.host:
+    if not url.host or url.host.endswith("."):
         raise ValueError("the URL names no host")
     if url.userinfo:
         raise ValueError("the URL must hold no user name and no password")

@@ -125,6 +125,13 @@ def test_a_url_may_name_a_port_a_path_and_a_query(url):
     assert str(checked_url(url)).rstrip("/") == url.rstrip("/")
 
 
+@pytest.mark.parametrize("rest", ["", "/", "/a", ":8443/a?b=1.", "?b"])
+@pytest.mark.parametrize("host", ["example.com", "EXAMPLE.com", "xn--bcher-kva.example", "93.184.216.34"])
+def test_a_dot_at_its_end_makes_no_other_host(host, rest):
+    """It is the same name; nobody has two shares of it, and in TLS there is none."""
+    assert checked_url(f"https://{host}.{rest}") == checked_url(f"https://{host}{rest}")
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -135,6 +142,10 @@ def test_a_url_may_name_a_port_a_path_and_a_query(url):
         ("//example.com", "https"),
         ("https://", "no host"),
         ("https:///x", "no host"),
+        ("https://./x", "no host"),
+        ("https://.//x", "no host"),
+        ("https://999.999.999.999./", "no URL"),
+        ("https://example.com../x", "no host"),
         ("https://me@example.com", "no user name"),
         ("https://me:pw@example.com", "no user name"),
         ("https://example.com#part", "fragment"),
