@@ -29,7 +29,7 @@ from ingest_worker import verdicts
 from ingest_worker.collector import Collector
 from ingest_worker.egress import Egress
 from ingest_worker.lanes import Claim, Claims, Lanes, Outcome
-from ingest_worker.sender import Sender, Sent
+from ingest_worker.sender import LeaseOver, Sender, Sent
 from ingest_worker.shares import Bounds, Shares
 from shared import addresses, connections, logs
 from shared.config import Settings
@@ -80,7 +80,7 @@ class Courier:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="turns")
         self._wake = asyncio.Event()
         self._stopping = False
-        self._sending: dict[asyncio.Task[Outcome], Claim] = {}
+        self._sending: dict[asyncio.Task[Outcome | None], Claim] = {}
         self._ended: list[Outcome] = []
         self._purge_at = 0.0
         self._redis_from = 0.0
@@ -187,10 +187,13 @@ class Courier:
             if verdict.disabled_because:
                 log.warning("webhook.endpoint_disabled", endpoint=claim.endpoint.id, reason=verdict.disabled_because)
 
-    async def _deliver(self, claim: Claim) -> Outcome:
+    async def _deliver(self, claim: Claim) -> Outcome | None:
         at, began = time.time(), time.monotonic()
         try:
             return self._judged(claim, await self._sender.send(claim))
+        except LeaseOver:  # the next of the document may be on its way by now, or is due again in a moment
+            log.warning("webhook.lease_over", message=claim.message_id)
+            return None
         except Exception:  # what nobody had thought of must end by the schedule too, and not come back by its lease
             log.exception("webhook.attempt_broke_off", message=claim.message_id)
             duration_ms = round((time.monotonic() - began) * 1000)
@@ -207,14 +210,14 @@ class Courier:
         )
         return Outcome(claim, sent.attempt, verdict)
 
-    def _note_end(self, task: asyncio.Task[Outcome]) -> None:
+    def _note_end(self, task: asyncio.Task[Outcome | None]) -> None:
         claim = self._sending.pop(task)
         if task.cancelled():
             return
         if error := task.exception():  # it is due again by its lease
             log.error("webhook.attempt_failed", message=claim.message_id, exc_info=error)
-        else:
-            self._ended.append(task.result())
+        elif outcome := task.result():
+            self._ended.append(outcome)
         self._wake.set()
 
     async def _hand_back(self) -> None:

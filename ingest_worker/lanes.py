@@ -32,7 +32,10 @@ from shared.webhooks import EventType, Kind, of_disabling
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A delivery in hand. ``tries`` and ``attempts`` are those before this one."""
+    """A delivery in hand. ``tries`` and ``attempts`` are those before this one.
+
+    ``until`` is when the lease ends, in seconds since 1970: from then on somebody else may send it, and what follows.
+    """
 
     endpoint: Endpoint
     delivery_id: str
@@ -43,6 +46,7 @@ class Claim:
     body: str
     tries: int
     attempts: int
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,7 @@ def _claim(transaction: Connection, endpoint: Endpoint, most: int, now: float, u
     empty = [lane for lane in lanes if lane not in heads]
     if empty:
         transaction.execute(delete(LANES).where(LANES.c.endpoint_id == endpoint.id, LANES.c.lane.in_(empty)))
-    return [_claim_of(endpoint, heads[lane], token) for lane in lanes if lane in heads]
+    return [_claim_of(endpoint, heads[lane], token, until) for lane in lanes if lane in heads]
 
 
 def _pending(endpoint_id: str, lanes: Sequence[str]) -> Select[Any]:
@@ -183,9 +187,9 @@ def _pending(endpoint_id: str, lanes: Sequence[str]) -> Select[Any]:
     return pending.order_by(DELIVERIES.c.seq.desc(), DELIVERIES.c.id.desc())
 
 
-def _claim_of(endpoint: Endpoint, row: Row[Any], token: str) -> Claim:
+def _claim_of(endpoint: Endpoint, row: Row[Any], token: str, until: float) -> Claim:
     kind = EventType(row.type)
-    return Claim(endpoint, row.id, row.lane, token, row.message_id, kind, row.body, row.tries, row.attempts)
+    return Claim(endpoint, row.id, row.lane, token, row.message_id, kind, row.body, row.tries, row.attempts, until)
 
 
 def _endpoints_of(outcomes: Sequence[Outcome]) -> Any:

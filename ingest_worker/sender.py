@@ -42,6 +42,10 @@ class Sent:
     retry_after: str | None = None
 
 
+class LeaseOver(Exception):
+    """There is not enough left of the lease for an attempt: this process stood still since it claimed the delivery."""
+
+
 class Sender:
     """Makes attempts, any number at the same time, on one event loop."""
 
@@ -60,8 +64,10 @@ class Sender:
         self._clock = clock
 
     async def send(self, claim: Claim) -> Sent:
-        """Make an attempt. Whatever goes wrong is in what it gives."""
+        """Make an attempt. Whatever goes wrong is in what it gives. Raises `LeaseOver` when none was made."""
         at, began = self._clock(), time.monotonic()
+        if at + self._seconds > claim.until:
+            raise LeaseOver
 
         def sent(headers: dict[str, str], error: Fault | None, answer: _Answer | None = None) -> Sent:
             duration_ms = round((time.monotonic() - began) * 1000)

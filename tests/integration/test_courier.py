@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 
@@ -17,7 +18,8 @@ from ingest_worker import collector as collector_module
 from ingest_worker import courier as courier_module
 from ingest_worker.collector import Collector
 from ingest_worker.courier import Courier
-from ingest_worker.sender import Sender
+from ingest_worker.lanes import Claim
+from ingest_worker.sender import Sender, Sent
 from ingest_worker.sweeper import Sweeper
 from shared import connections, keys, signing
 from shared.broker import make_celery
@@ -384,6 +386,26 @@ def test_an_attempt_that_breaks_off_is_one_like_others(settings, database, store
         wait_until(lambda: [one for one in deliveries.of_endpoint(endpoint.id, 1) if one.finished_at])
     (delivery,) = deliveries.of_endpoint(endpoint.id, 1)
     assert [one.error for one in delivery.attempts] == ["courier_failed"] * 4
+
+
+def test_a_message_whose_lease_was_over_comes_again_with_the_lease(
+    settings, database, store, receiver, add, deliveries, monkeypatch
+):
+    """No attempt is listed: none was made."""
+    endpoint = add("ok", "lease-over", ("ingestion.completed",))
+    ingest(store, "d1")
+    monkeypatch.setattr(courier_module, "LEASE_MARGIN_SECONDS", 0.1)
+    send, late = Sender.send, iter([True])
+
+    async def lately(sender: Sender, claim: Claim) -> Sent:
+        return await send(sender, replace(claim, until=0.0) if next(late, False) else claim)
+
+    monkeypatch.setattr(Sender, "send", lately)
+    with couriers(settings, database):
+        wait_until(lambda: receiver.at("/ok/lease-over"))
+        wait_until(lambda: deliveries.of_endpoint(endpoint.id, 1)[0].state is DeliveryState.DELIVERED)
+    (delivery,) = deliveries.of_endpoint(endpoint.id, 1)
+    assert len(delivery.attempts) == 1
 
 
 def test_a_turn_that_fails_is_not_the_last(settings, database, store, receiver, add, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import ssl
 import threading
@@ -24,7 +25,7 @@ from standardwebhooks import Webhook
 
 from ingest_worker import egress as egress_module
 from ingest_worker.egress import Egress, Unresolved
-from ingest_worker.sender import ANSWER_BYTES, ANSWER_SECONDS, Sender, Sent
+from ingest_worker.sender import ANSWER_BYTES, ANSWER_SECONDS, LeaseOver, Sender, Sent
 from shared import addresses, signing
 from shared.sealing import Seal
 from shared.signing import SealedSecret
@@ -56,16 +57,16 @@ def send(settings) -> Callable[..., list[Sent]]:
     seal = Seal(settings)
     secrets = (SealedSecret(seal.close(SECRET)),)
 
-    async def attempts(url: str, count: int, allowed, resolve) -> list[Sent]:
+    async def attempts(url: str, count: int, allowed, resolve, until: float) -> list[Sent]:
         sender = Sender(Egress(allowed, resolve), seal, SECONDS)
-        claim = replace(CLAIM, endpoint=replace(ENDPOINT, url=url, secrets=secrets), body='{"a":"ä"}')
+        claim = replace(CLAIM, endpoint=replace(ENDPOINT, url=url, secrets=secrets), body='{"a":"ä"}', until=until)
         try:
             return [await sender.send(claim) for _ in range(count)]
         finally:
             await sender.close()
 
-    def make(url: str, count: int = 1, allowed=LOOPBACK, resolve=None) -> list[Sent]:
-        return asyncio.run(attempts(url, count, allowed, resolve))
+    def make(url: str, count: int = 1, allowed=LOOPBACK, resolve=None, until=math.inf) -> list[Sent]:
+        return asyncio.run(attempts(url, count, allowed, resolve, until))
 
     return make
 
@@ -338,3 +339,10 @@ def tls_server(certificate: Path, key: Path) -> Iterator[tuple[int, list[str]]]:
         yield listener.getsockname()[1], names
         listener.shutdown(socket.SHUT_RDWR)
     thread.join()
+
+
+def test_nothing_is_sent_by_whose_lease_would_end_meanwhile(send, receiver):
+    """A process that stood still since it claimed a message would send it after those that follow it."""
+    with pytest.raises(LeaseOver):
+        send(receiver.url("ok", "late"), until=time.time() + SECONDS / 2)
+    assert receiver.at("/ok/late") == []

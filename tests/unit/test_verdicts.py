@@ -35,7 +35,9 @@ ENDPOINT = Endpoint(
     updated_at=0.0,
 )
 
-CLAIM = Claim(ENDPOINT, "dl_1", "d", "token", "msg_d_1_completed", EventType.COMPLETED, "{}", tries=0, attempts=0)
+CLAIM = Claim(
+    ENDPOINT, "dl_1", "d", "token", "msg_d_1_completed", EventType.COMPLETED, "{}", tries=0, attempts=0, until=2e9
+)
 
 
 def attempt(status: int | None = None, error: str | None = None) -> Attempt:
