@@ -118,6 +118,7 @@ class Deliveries:
         with self._database.writing() as transaction:
             now = self._clock()
             lock(transaction, ENDPOINTS.c.id == endpoint_id)
+            transaction.execute(select(DELIVERIES.c.id).where(one).with_for_update())  # it is not purged from here on
             enter(transaction, [replace(message, endpoint_id=endpoint_id, alone=True)], now)
             is_enabled = select(ENDPOINTS.c.is_enabled).where(ENDPOINTS.c.id == endpoint_id)
             if transaction.execute(is_enabled).scalar():
@@ -142,7 +143,7 @@ class Deliveries:
         failed = (DELIVERIES.c.endpoint_id == endpoint_id) & (DELIVERIES.c.state == DeliveryState.FAILED)
         with self._database.writing() as transaction:
             _lock_enabled(transaction, endpoint_id)
-            return _begin_again(transaction, endpoint_id, failed & (DELIVERIES.c.created_at >= since), self._clock())
+            return _begin_again(transaction, endpoint_id, failed & (DELIVERIES.c.finished_at >= since), self._clock())
 
     def enable(self, endpoint_id: str) -> None:
         """Send to an endpoint again, from now on."""
@@ -192,14 +193,16 @@ class Deliveries:
         is_over = (DELIVERIES.c.state != DeliveryState.PENDING) | ~_exists(DELIVERIES.c.endpoint_id)
         over = (DELIVERIES.c.created_at < before) & is_over
         waited_for = select(DELIVERIES.c.message_id).where(DELIVERIES.c.message_id == MESSAGES.c.id).exists()
+        # What another has in its hands is to be sent again, most likely: it is left for the next time.
         with self._database.writing() as transaction:
-            old = transaction.execute(select(DELIVERIES.c.id).where(over).limit(PURGE_BATCH)).scalars().all()
+            chosen = select(DELIVERIES.c.id).where(over).limit(PURGE_BATCH).with_for_update(skip_locked=True)
+            old = transaction.execute(chosen).scalars().all()
             of_old = select(DELIVERIES.c.endpoint_id).where(DELIVERIES.c.id.in_(old))
             transaction.execute(delete(LANES).where(LANES.c.endpoint_id.in_(of_old), ~_exists(LANES.c.endpoint_id)))
             transaction.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(old)))
             transaction.execute(delete(DELIVERIES).where(DELIVERIES.c.id.in_(old)))
-            messages = select(MESSAGES.c.id).where(MESSAGES.c.created_at < before, ~waited_for).limit(PURGE_BATCH)
-            unheard = transaction.execute(messages).scalars().all()
+            chosen = select(MESSAGES.c.id).where(MESSAGES.c.created_at < before, ~waited_for).limit(PURGE_BATCH)
+            unheard = transaction.execute(chosen.with_for_update(skip_locked=True)).scalars().all()
             transaction.execute(delete(MESSAGES).where(MESSAGES.c.id.in_(unheard)))
         return len(old) + len(unheard)
 
@@ -223,15 +226,16 @@ def _lock_enabled(transaction: Connection, endpoint_id: str) -> None:
 
 def enter(transaction: Connection, messages: Sequence[Message], now: float) -> int:
     """Have these messages delivered to whoever wants them. Gives how many deliveries that are, old ones too."""
-    rows, lanes, wanted = [], {}, []
+    rows, lanes, wanted = [], {}, {}
     pairs = _pairs(transaction, messages)
     ids = sorted(str(ULID()).lower() for _ in pairs)  # within a millisecond they are in no order by themselves
     for (message, endpoint), ulid in zip(pairs, ids, strict=True):
-        wanted.append(message)
+        wanted[message.message_id] = _message_row(message, now)
         rows.append({"id": f"dl_{ulid}", **_delivery_row(message, endpoint, now)})
         if endpoint.is_enabled:
             lanes[endpoint.id, message.lane] = {"endpoint_id": endpoint.id, "lane": message.lane, "due_at": now}
-    insert_new(transaction, MESSAGES, [_message_row(message, now) for message in wanted])
+    # A message that is there already is as good as new, in the eyes of who would remove it as old and unheard.
+    insert_or_wait(transaction, MESSAGES, [wanted[key] for key in sorted(wanted)], "created_at")
     insert_new(transaction, DELIVERIES, rows)
     # After the deliveries: whoever holds one of these lanes sees them when it settles, or has gone by then.
     insert_or_wait(transaction, LANES, [lanes[key] for key in sorted(lanes)])
@@ -303,10 +307,10 @@ def disable(transaction: Connection, endpoint_id: str, reason: str, now: float) 
 
 
 def _begin_again(transaction: Connection, endpoint_id: str, which: Any, now: float) -> int:
-    found = transaction.execute(select(DELIVERIES.c.id, DELIVERIES.c.lane).where(which).limit(MOST_RECOVERED)).all()
+    chosen = select(DELIVERIES.c.id, DELIVERIES.c.lane).where(which).order_by(DELIVERIES.c.id).limit(MOST_RECOVERED)
+    found = transaction.execute(chosen.with_for_update()).all()
     begun = {"state": DeliveryState.PENDING, "tries": 0, "error": None, "finished_at": None}
-    chosen = DELIVERIES.c.id.in_([row.id for row in found])
-    transaction.execute(update(DELIVERIES).where(chosen).values(begun))
+    transaction.execute(update(DELIVERIES).where(DELIVERIES.c.id.in_([row.id for row in found])).values(begun))
     lanes = sorted({row.lane for row in found})
     rows = [{"endpoint_id": endpoint_id, "lane": lane, "due_at": now} for lane in lanes]
     insert_or_wait(transaction, LANES, rows)

@@ -157,13 +157,19 @@ def insert_new(transaction: Connection, table: Table, rows: Sequence[Mapping[str
         transaction.execute(_insert(transaction, table).on_conflict_do_nothing(), list(rows))
 
 
-def insert_or_wait(transaction: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The same, and in PostgreSQL wait for whoever holds or removes one that is there: afterwards it is there."""
+def insert_or_wait(
+    transaction: Connection, table: Table, rows: Sequence[Mapping[str, Any]], renewed: str | None = None
+) -> None:
+    """The same, and in PostgreSQL wait for whoever holds or removes one that is there: afterwards it is there.
+
+    Of one that is there the column ``renewed`` gets the new value. Give rows in order, lest two wait for each other.
+    """
     if rows:
         key = [column.name for column in table.primary_key.columns]
         statement = _insert(transaction, table)
-        unchanged = {key[0]: statement.excluded[key[0]]}
-        transaction.execute(statement.on_conflict_do_update(index_elements=key, set_=unchanged), list(rows))
+        changed = renewed or key[0]  # by itself the key remains what it is
+        set_ = {changed: statement.excluded[changed]}
+        transaction.execute(statement.on_conflict_do_update(index_elements=key, set_=set_), list(rows))
 
 
 def _insert(transaction: Connection, table: Table) -> Any:

@@ -7,13 +7,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import Engine, delete, event, func, select, text
 
 from ingest_worker.lanes import Claim, Lanes, Outcome, Verdict
 from ingest_worker.shares import Bounds, Shares
@@ -686,6 +686,77 @@ def test_what_is_old_and_over_is_removed(database, deliveries, lanes, add, clock
     assert deliveries.purge(clock.now) == 2
     assert deliveries.purge(clock.now) == 0
     assert (rows(database, DELIVERIES), rows(database, MESSAGES), rows(database, ATTEMPTS)) == (1, 1, 1)
+
+
+@contextmanager
+def before_statement(database: WebhookDatabase, begins: str, do: Callable[[], object]) -> Iterator[Future]:
+    """Just before the first statement that begins so, another does something, and is done or waits for us."""
+    us, pool, work = threading.current_thread(), ThreadPoolExecutor(1), Future()
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+
+    def is_blocked() -> bool:
+        with database.reading() as connection:
+            return connection.execute(waiting).scalar_one() > 0
+
+    def listen(_connection, _cursor, statement: str, *_: object) -> None:
+        if threading.current_thread() is us and statement.startswith(begins) and not work.done():
+            doing = pool.submit(do)
+            work.set_result(doing)
+            wait_until(lambda: doing.done() or is_blocked())
+
+    with pool:
+        event.listen(Engine, "before_cursor_execute", listen)
+        try:
+            yield work
+        finally:
+            event.remove(Engine, "before_cursor_execute", listen)
+
+
+def test_what_is_asked_for_again_while_old_ones_are_removed_is_sent_or_refused(
+    database, deliveries, lanes, add, clock, url
+):
+    """Whoever is told that it will be sent is told the truth."""
+    if "sqlite" in url:
+        pytest.skip("Only one writes at a time.")
+    endpoint = add()
+    deliveries.enter([message("d", 1)])
+    lanes.settle([outcome(one, GIVEN_UP, "refused") for one in claim(lanes)])
+    again = partial(deliveries.recover, endpoint.id, 0)
+    with before_statement(database, "DELETE FROM webhook_deliveries", again) as work:
+        deliveries.purge(clock.now + 1)
+    assert work.result().result() == len(claim(lanes)) == 0
+    deliveries.enter([message("d", 2)])
+    lanes.settle([outcome(one, GIVEN_UP, "refused") for one in claim(lanes)])
+    with database.writing() as transaction:
+        transaction.execute(select(DELIVERIES.c.id).with_for_update())
+        with ThreadPoolExecutor(1) as pool:  # whoever has it in hand is about to ask for it
+            assert pool.submit(deliveries.purge, clock.now + 1).result() == 0
+
+
+def test_what_is_told_while_old_messages_are_removed_is_sent(database, deliveries, lanes, endpoints, add, clock, url):
+    """Though the message was there, and nobody else was to hear it any more."""
+    if "sqlite" in url:
+        pytest.skip("Only one writes at a time.")
+    add()
+    late = endpoints.of_upload("default", "https://example.com/late", lambda: "sealed")
+    deliveries.enter([message("d", 1)])
+    lanes.settle([outcome(one) for one in claim(lanes)])
+    told = message("d", 1)
+    with before_statement(database, "DELETE FROM webhook_messages", lambda: deliveries.tell(told, late.id)) as work:
+        deliveries.purge(clock.now + 1)
+    work.result().result()
+    assert names(claim(lanes)) == [told.message_id]
+    assert len(deliveries.of_endpoint(late.id, 9)) == 1
+
+
+def test_what_has_failed_since_is_sent_again_whenever_it_began(deliveries, lanes, add, clock):
+    """Some are given up days after they were entered."""
+    endpoint = add()
+    deliveries.enter([message("d", 1)])
+    clock.now += 300_000
+    lanes.settle([outcome(one, GIVEN_UP, "refused") for one in claim(lanes)])
+    assert deliveries.recover(endpoint.id, clock.now + 1) == 0
+    assert deliveries.recover(endpoint.id, clock.now - 1) == 1
 
 
 def test_what_is_pending_for_an_endpoint_that_is_gone_is_removed(database, deliveries, add, clock):
