@@ -8,6 +8,7 @@ ends. Without a signal there is one each second: nothing depends on it.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import signal
@@ -20,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import redis
@@ -30,7 +32,7 @@ from ingest_worker.collector import Collector
 from ingest_worker.egress import Egress
 from ingest_worker.lanes import Claim, Claims, Lanes, Outcome
 from ingest_worker.sender import LeaseOver, Sender, Sent
-from ingest_worker.shares import Bounds, Shares
+from ingest_worker.shares import SLOW_SECONDS, Bounds, Shares
 from shared import addresses, connections, logs
 from shared.config import Settings
 from shared.deliveries import Attempt, Deliveries, DeliveryState, Fault
@@ -64,6 +66,12 @@ _OUTCOME_OF = dict(zip((DeliveryState.DELIVERED, DeliveryState.PENDING, Delivery
 ALIVE_SECONDS = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    claim: Claim
+    since: float  # monotonic, in seconds
+
+
 class Courier:
     """One process's share of all deliveries. `run` may be called once."""
 
@@ -80,7 +88,7 @@ class Courier:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="turns")
         self._wake = asyncio.Event()
         self._stopping = False
-        self._sending: dict[asyncio.Task[Outcome | None], Claim] = {}
+        self._sending: dict[asyncio.Task[Outcome | None], _Sending] = {}
         self._ended: list[Outcome] = []
         self._purge_at = 0.0
         self._redis_from = 0.0
@@ -112,7 +120,9 @@ class Courier:
 
     async def _turn(self) -> float | None:
         """Settle, take over, claim, and begin to send. Gives when something will be due."""
-        shares = Shares(self._bounds, [claim.endpoint for claim in self._sending.values()])
+        slow_since = time.monotonic() - SLOW_SECONDS
+        slow = sum(sending.since < slow_since for sending in self._sending.values())
+        shares = Shares(self._bounds, [sending.claim.endpoint for sending in self._sending.values()], slow)
         ended, self._ended = self._ended, []
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._thread, self._take, ended, shares)
@@ -125,8 +135,10 @@ class Courier:
             return None
         for claim in found.claims:
             task = asyncio.create_task(self._deliver(claim))
-            self._sending[task] = claim
+            self._sending[task] = _Sending(claim, time.monotonic())
             task.add_done_callback(self._note_end)
+        if not shares.room:  # soon those that are in hand are slow, and there is
+            return min(found.next_at or math.inf, time.time() + SLOW_SECONDS)
         return found.next_at
 
     def _take(self, ended: list[Outcome], shares: Shares) -> Claims:
@@ -211,7 +223,7 @@ class Courier:
         return Outcome(claim, sent.attempt, verdict)
 
     def _note_end(self, task: asyncio.Task[Outcome | None]) -> None:
-        claim = self._sending.pop(task)
+        claim = self._sending.pop(task).claim
         if task.cancelled():
             return
         if error := task.exception():  # it is due again by its lease
@@ -231,7 +243,7 @@ class Courier:
         try:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._thread, self._lanes.settle, self._ended)
-            await loop.run_in_executor(self._thread, self._lanes.release, broken_off.values())
+            await loop.run_in_executor(self._thread, self._lanes.release, [one.claim for one in broken_off.values()])
         except StoreUnavailable as error:  # what is in hand comes back by its lease
             log.warning("courier.could_not_hand_back", reason=error.detail)
 

@@ -3,6 +3,9 @@
 Pure. An upload may name any URL, and each is an endpoint of its own: without bounds above endpoints, a tenant with a
 slow receiver would take all the room there is. Those of uploads that lead to one host have a bound together. Of the
 others there are few: each has one delivery in hand if it wants, so that none ever waits for another.
+
+However many tenants have receivers that stall, the others are answered at once, and need room for a moment only. So
+what has been in hand for longer takes none of it, but has room of its own, which is larger.
 """
 
 from __future__ import annotations
@@ -16,6 +19,12 @@ from urllib.parse import urlsplit
 from shared.endpoints import Endpoint
 from shared.webhooks import Kind
 
+#: What has been in hand for longer is slow.
+SLOW_SECONDS = 0.5
+
+#: So many times the room is there for all together, the slow ones included.
+SLOW_TIMES = 4
+
 #: A tenant has one part in so many of the room.
 TENANT_PART = 4
 
@@ -25,7 +34,10 @@ HOST_PART = 8
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Deliveries in hand at once: in all, and of these the most for a tenant, a host of its uploads, an endpoint."""
+    """Deliveries in hand at once: in all, and of these the most for a tenant, a host of its uploads, an endpoint.
+
+    ``total`` is without those that are slow; with them it is `SLOW_TIMES` as many.
+    """
 
     total: int
     tenant: int
@@ -41,9 +53,10 @@ class Bounds:
 class Shares:
     """What is in hand, and for whom there is still room."""
 
-    def __init__(self, bounds: Bounds, in_hand: Iterable[Endpoint] = ()) -> None:
-        """``in_hand`` holds the endpoint of each delivery that is."""
+    def __init__(self, bounds: Bounds, in_hand: Iterable[Endpoint] = (), slow: int = 0) -> None:
+        """``in_hand`` holds the endpoint of each delivery that is; so many of them are ``slow``."""
         self._bounds = bounds
+        self._slow = slow
         self._tenants: Counter[str] = Counter()
         self._hosts: Counter[tuple[str, str]] = Counter()
         self._endpoints: Counter[str] = Counter()
@@ -53,7 +66,8 @@ class Shares:
     @property
     def room(self) -> int:
         """How many more there may be in all."""
-        return max(0, self._bounds.total - self._endpoints.total())
+        in_hand, total = self._endpoints.total(), self._bounds.total
+        return max(0, min(total - (in_hand - self._slow), total * SLOW_TIMES - in_hand))
 
     @property
     def endpoints(self) -> int:

@@ -195,8 +195,9 @@ class Settings(BaseModel):
         128,
         ge=1,
         le=1000,
-        description="Deliveries that a courier has in hand at once: a quarter of them at most for one tenant, but one "
-        "always for each endpoint of `/webhooks`; an eighth for the `webhook_url`s of a tenant that lead to one host.",
+        description="Deliveries that a courier has in hand at once, and four times as many with those that have been "
+        "for more than half a second. A quarter of it at most for one tenant, but one always for each endpoint of "
+        "`/webhooks`; an eighth for the `webhook_url`s of a tenant that lead to one host.",
     )
     webhook_endpoint_concurrency: int = Field(
         8, ge=1, description="Of these, deliveries to one endpoint; one at a time while it fails."

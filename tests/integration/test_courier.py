@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -386,6 +387,23 @@ def test_an_attempt_that_breaks_off_is_one_like_others(settings, database, store
         wait_until(lambda: [one for one in deliveries.of_endpoint(endpoint.id, 1) if one.finished_at])
     (delivery,) = deliveries.of_endpoint(endpoint.id, 1)
     assert [one.error for one in delivery.attempts] == ["courier_failed"] * 4
+
+
+def test_receivers_that_stall_keep_nobody_else_waiting(settings, database, store, receiver, add):
+    """Though they have more than all the room there is: who is answered at once needs some for a moment only."""
+    small = settings.model_copy(update={"webhook_concurrency": 4, "webhook_seconds": 50.0})
+    tenants = ("one", "two", "three", "four")
+    for tenant, number in itertools.product(tenants, range(2)):
+        add("stall", f"{tenant}-{number}", ("ingestion.started",), tenant)
+    stalled = [f"/stall/{tenant}-{number}" for tenant, number in itertools.product(tenants, range(2))]
+    for tenant in tenants:
+        ingest(store, tenant, replace(SOURCE, tenant=tenant))
+    add("ok", "at-once")
+    with couriers(small, database):
+        wait_until(lambda: all(receiver.at(path) for path in stalled))
+        ingest(store, "d1")
+        wait_until(lambda: len(receiver.at("/ok/at-once")) == 4)
+    assert all(len(receiver.at(path)) == 1 for path in stalled), "None was given up before."
 
 
 def test_a_message_whose_lease_was_over_comes_again_with_the_lease(
