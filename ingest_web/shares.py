@@ -7,9 +7,6 @@ A process asks before it opens a stream; that one has closed it says within half
 from __future__ import annotations
 
 import itertools
-import os
-import secrets
-import socket
 import threading
 import time
 from collections import Counter
@@ -19,7 +16,7 @@ import redis
 import structlog
 
 from ingest_web.admission import NoSeat
-from shared import keys, scripts
+from shared import keys, processes, scripts
 from shared.config import Settings
 from shared.connections import translated
 from shared.errors import StoreUnavailable
@@ -42,7 +39,7 @@ class Shares:
         self._most = settings.bound("streams")
         self._say = client.register_script(scripts.load(scripts.SHARE_STREAMS))
         self._clock = clock
-        self._process = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+        self._process = processes.new_name()
         self._order = itertools.count(1)
         self._lock = threading.Lock()
         self._held: Counter[str] = Counter()

@@ -12,7 +12,6 @@ import math
 import os
 import random
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -33,7 +32,7 @@ from ingest_worker.egress import Egress
 from ingest_worker.lanes import Claim, Claims, Lanes, Outcome
 from ingest_worker.sender import LeaseOver, Sender, Sent
 from ingest_worker.shares import SLOW_SECONDS, Bounds, Shares
-from shared import addresses, connections, logs
+from shared import addresses, connections, logs, processes
 from shared.config import Settings
 from shared.deliveries import Attempt, Deliveries, DeliveryState, Fault
 from shared.endpoints import Endpoints
@@ -80,7 +79,7 @@ class Courier:
         self._lanes = Lanes(database)
         self._deliveries = Deliveries(database)
         self._endpoints = Endpoints(database)
-        self._outbox = Outbox(client, f"{socket.gethostname()}.{os.getpid()}")
+        self._outbox = Outbox(client, processes.new_name())
         self._collector = Collector(self._outbox, self._deliveries)
         self._sender = sender
         self._bounds = Bounds.of(settings.webhook_concurrency, settings.webhook_endpoint_concurrency)

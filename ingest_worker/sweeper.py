@@ -6,8 +6,6 @@ on a message of the broker: when one is lost, or all of them, the sweeper sends 
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +20,7 @@ from celery import Celery, bootsteps
 
 from ingest_worker.forecast import Prospect, Rate, prospects, worth_telling
 from ingest_worker.stages.findings import counted
-from shared import connections, keys, outbox, task_names
+from shared import connections, keys, outbox, processes, task_names
 from shared.broker import hint, send
 from shared.config import Settings
 from shared.connections import translated
@@ -68,7 +66,7 @@ class Sweeper:
         self._worklist = Worklist(client, settings)
         self._store = Store(client, settings)
         self._retention = Retention(client, settings)
-        self._name = f"{socket.gethostname()}.{os.getpid()}"
+        self._name = processes.new_name()
         self._audit: Iterator[str] = iter(())
         self._may_take_back_at = 0.0
         self._expire_at = 0.0
