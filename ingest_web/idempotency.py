@@ -33,6 +33,7 @@ class Claim:
 
     ``fingerprint`` tells uploads apart; ``document_id`` is what became of this one, or will. ``status`` and ``code``
     are those of the answer, empty before there is one. ``shared``: others may have made the document, too.
+    ``told``: the webhook endpoint that the upload names has been told of the earlier document that is the answer.
     """
 
     fingerprint: str
@@ -40,6 +41,7 @@ class Claim:
     status: str = ""
     code: int = 0
     shared: bool = False
+    told: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -89,6 +91,10 @@ class Claims:
         """There is an answer. Whoever made the document says the same."""
         with translated():
             self._redis.set(self._key, claim.encoded(), px=self._ttl_ms)
+
+    def note_told(self, seen: Claim) -> None:
+        """The endpoint has been told: nobody need do it again."""
+        self._swapped(seen, replace(seen, told=True))
 
     def _swapped(self, seen: Claim, then: Claim | None) -> Claim | None:
         args = [seen.encoded(), then.encoded() if then else "", self._ttl_ms]

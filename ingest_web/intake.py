@@ -14,23 +14,29 @@ from ingest_web.idempotency import Claim, Claims
 from shared.errors import IdempotencyKeyReused, StoreUnavailable, UnknownIngestion
 from shared.jobs import Status
 from shared.options import Terms
-from shared.protocol import State
 from shared.source import Source
 from shared.storage import source_path
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an upload is answered with; ``replayed``: as the first one with its key was.
-
-    ``earlier`` is the document that was found, when it is not a new one.
-    """
+    """What an upload is answered with; ``replayed``: as the first one with its key was, whose ``claim`` stands."""
 
     document_id: str
     status: Status
     code: HTTPStatus
     replayed: bool = False
-    earlier: State | None = None
+    claim: Claim | None = None
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether the document is an earlier one."""
+        return self.code is HTTPStatus.OK
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the endpoint that the upload names hears of the document by itself, or has been told of it."""
+        return not self.is_reused or (self.claim is not None and self.claim.told)
 
 
 def bring_in(document_id: str, source: Source, terms: Terms, key: str | None) -> Outcome:
@@ -56,7 +62,7 @@ def _bring_in_once(document_id: str, source: Source, terms: Terms, claims: Claim
         found = _found(source, terms)
         if found is not None:
             mine = replace(mine, document_id=found.document_id, status=found.status, code=found.code)
-        return replace(_under(claims, mine, source), earlier=found.earlier if found else None)
+        return _under(claims, mine, source)
     except BaseException:
         # A claim on an earlier document says nothing of what this upload has stored: nobody counts on that.
         if mine.document_id != document_id or claims.release(mine):
@@ -79,7 +85,8 @@ def _under(claims: Claims, mine: Claim, source: Source) -> Outcome:
         if standing.fingerprint != mine.fingerprint:
             raise IdempotencyKeyReused("It came before, with another file or other options.")
         if standing.is_settled:
-            return Outcome(standing.document_id, Status(standing.status), HTTPStatus(standing.code), standing != mine)
+            status, code = Status(standing.status), HTTPStatus(standing.code)
+            return Outcome(standing.document_id, status, code, standing != mine, standing)
         # Its maker is about it, or has died: the document is made here as well, unless the claim was just taken back.
         if standing == mine or claims.share(standing):
             break
@@ -95,7 +102,7 @@ def _found(source: Source, terms: Terms) -> Outcome | None:
     if not terms.reuse or source.sealed_password:
         return None
     earlier = services.current().store.earlier_result(source)
-    return None if earlier is None else Outcome(earlier.id, earlier.status, HTTPStatus.OK, earlier=earlier)
+    return None if earlier is None else Outcome(earlier.id, earlier.status, HTTPStatus.OK)
 
 
 def _made(document_id: str) -> Outcome:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
 from typing import IO
 
 import structlog
@@ -76,8 +75,10 @@ def create() -> Response:
     if outcome.document_id != document_id:
         current.storage.remove(document_id)
     log.info("upload.answered", id=outcome.document_id, code=outcome.code, size_bytes=source.size_bytes)
-    if outcome.earlier and endpoint:
-        webhooks.tell_again(outcome.earlier, endpoint)
+    if endpoint and not outcome.is_told:
+        webhooks.tell_again(outcome.document_id, endpoint)
+        if key is not None and outcome.claim is not None:  # afterwards: who dies in between leaves it to the next
+            current.claims(caller().tenant, key).note_told(outcome.claim)
     return _answer(outcome, _shown(endpoint, document_id, key) if endpoint else None)
 
 
@@ -163,7 +164,7 @@ def _answer(outcome: Outcome, webhook: NamedEndpoint | None) -> Response:
         "status": outcome.status,
         "links": found,
         "stream_url": links.stream_url(document_id),
-        "reused": outcome.code is HTTPStatus.OK,
+        "reused": outcome.is_reused,
     }
     if webhook is not None:
         answer["webhook"] = webhook

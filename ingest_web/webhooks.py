@@ -38,8 +38,9 @@ from shared.errors import (
     StoreUnavailable,
     UnknownDelivery,
     UnknownEndpoint,
+    UnknownIngestion,
 )
-from shared.protocol import State, timestamp
+from shared.protocol import timestamp
 from shared.webhooks import of_entries, of_state, of_test
 
 log = structlog.stdlib.get_logger(__name__)
@@ -214,12 +215,16 @@ def secret_for(endpoint: Endpoint, upload: str) -> str | None:
         return None
 
 
-def tell_again(state: State, endpoint: Endpoint) -> None:
-    """Have an endpoint hear of a document that was completed before an upload named it.
+def tell_again(document_id: str, endpoint: Endpoint) -> None:
+    """Have an endpoint hear of a document that was completed before an upload named it. One that is gone is no news.
 
     What no courier has taken over yet is entered first, as one would: so all hear of the document in order, and with
     its counts. The courier enters it again, which changes nothing.
     """
+    try:
+        state = services.current().store.state(document_id)
+    except UnknownIngestion:
+        return
     (entries,) = services.current().outbox.entries([state.id])
     untold, _ = of_entries(entries)
     _deliveries().enter(list(untold.values()))

@@ -514,6 +514,70 @@ def test_who_alone_is_told_of_an_earlier_result_takes_no_counts_from_others(http
     assert heard(http, late) == WHOLE
 
 
+def told(http, endpoint_id: str) -> list[tuple[str, str]]:
+    """What an endpoint has been told of and what came of it, newest first."""
+    found = http.get(f"/webhooks/{endpoint_id}/deliveries").json["deliveries"]
+    return [(one["message_id"], one["state"]) for one in found]
+
+
+def test_an_upload_that_is_sent_again_with_its_key_tells_nothing_again(http, settings, database, store, receiver):
+    """Neither of its own document, which has its own news, nor of an earlier one that it was answered with."""
+    url = receiver.url("ok", "replayed")
+    first = upload(http, "k", webhook_url=url).json
+    complete(store, first["id"])
+    store.remember_result(first["id"], store.source(first["id"]))
+    path = first["webhook"]["id"]
+    with couriers(settings, database):
+        wait_until(lambda: [state for _, state in told(http, path)] == ["delivered"] * 4)
+    before = told(http, path)
+    again = upload(http, "k", webhook_url=url)
+    assert (again.status_code, again.json["id"], again.headers["Idempotent-Replayed"]) == (202, first["id"], "true")
+    assert told(http, path) == before
+    assert upload(http, "l", webhook_url=url).status_code == 200
+    with couriers(settings, database):
+        wait_until(lambda: len(receiver.at("/ok/replayed")) == 5 and told(http, path) == before)
+    again = upload(http, "l", webhook_url=url)
+    assert (again.status_code, again.json["id"]) == (200, first["id"])
+    assert told(http, path) == before
+
+
+def test_an_upload_that_is_sent_again_tells_of_no_document_but_its_own(http, store):
+    """Others may have brought the same bytes meanwhile: theirs is the newer result, and their own business."""
+    mine = upload(http, "k", webhook_url=URL).json
+    theirs = upload(http).json
+    for one in (mine, theirs):
+        complete(store, one["id"])
+        store.remember_result(one["id"], store.source(one["id"]))
+    assert upload(http, "k", webhook_url=URL).json["id"] == mine["id"]
+    assert told(http, mine["webhook"]["id"]) == []  # no courier has taken over what there is of its own
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_what_a_node_died_before_telling_is_told_when_the_upload_comes_again(http, store, monkeypatch, is_removed):
+    """Of the document that the answer names, though another is the newer result by then; of one that was removed there
+    is nothing to tell.
+    """
+    earlier, another = (upload(http).json["id"] for _ in range(2))
+    complete(store, earlier)
+    store.remember_result(earlier, store.source(earlier))
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Deliveries, "tell", die)
+        upload(http, "k", webhook_url=URL)
+    complete(store, another)
+    store.remember_result(another, store.source(another))
+    if is_removed:
+        assert http.delete(f"/ingestions/{earlier}").status_code == 204
+    for _ in range(2):
+        again = upload(http, "k", webhook_url=URL)
+        assert (again.status_code, again.json["id"]) == (200, earlier)
+        heard_of = [message_id.split("_")[1] for message_id, _ in told(http, again.json["webhook"]["id"])]
+        assert heard_of == ([] if is_removed else [earlier])
+
+
+def die(*_: object) -> None:
+    raise SystemExit
+
+
 def test_uploads_name_a_bounded_number_of_endpoints(http, monkeypatch):
     """One that is known may be named further, another only when one is removed."""
     monkeypatch.setattr(endpoints, "MOST_OF_UPLOADS", 2)
