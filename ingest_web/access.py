@@ -96,7 +96,7 @@ def _permit_by_tokens(guard: Guard, texts: Sequence[str], wanted: Sequence[str])
         raise Unauthorized("The token is not for this document.")
     callers = [caller for _, caller in held]
     expires_at = min(token.expires_at for token, _ in held)
-    return Permit(callers[0].tenant, document_ids, _key_ids(callers), expires_at)
+    return Permit(callers[0].tenant, document_ids, _key_ids(callers), expires_at, by_link=True)
 
 
 def _key_ids(callers: Iterable[Caller]) -> frozenset[str]:

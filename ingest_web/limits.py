@@ -40,14 +40,19 @@ class Limits:
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._requests = RateLimitItemPerMinute(settings.bound("requests_per_minute"), namespace="requests")
+        #: Whoever has a link, even of a document that is gone, may not use up what keys need.
+        self._openings = RateLimitItemPerMinute(self._requests.amount, namespace="link-requests")
         self._bytes = RateLimitItemPerHour(settings.bound("bytes_per_hour"), namespace="bytes")
         storage = RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix=keys.LIMITS)
         self._windows = FixedWindowRateLimiter(storage)
 
     def count_request(self, tenant: str) -> None:
-        """A request of a tenant. Raises `RateLimited`."""
-        if not self._hit(self._requests, tenant):
-            raise self._exhausted(RateLimited, self._requests, tenant, "Your tenant has made {} requests in a minute.")
+        """A request with a key of a tenant. Raises `RateLimited`."""
+        self._count(self._requests, tenant, "Your tenant has made {} requests in a minute.")
+
+    def count_opening_by_link(self, tenant: str) -> None:
+        """A request for a stream with links of a tenant, of which there are as many beside. Raises `RateLimited`."""
+        self._count(self._openings, tenant, "The links of your tenant have opened {} streams in a minute.")
 
     def foresee_bytes(self, tenant: str, size_bytes: int) -> None:
         """So many bytes are announced; nothing is counted. Raises `QuotaOfBytes` when they are more than are left."""
@@ -58,6 +63,10 @@ class Limits:
         """So many bytes have come. They stay counted whatever becomes of them. Raises `QuotaOfBytes`."""
         if not self._hit(self._bytes, tenant, size_bytes):
             raise self._over_quota(tenant)
+
+    def _count(self, item: RateLimitItem, tenant: str, detail: str) -> None:
+        if not self._hit(item, tenant):
+            raise self._exhausted(RateLimited, item, tenant, detail)
 
     def _hit(self, item: RateLimitItem, name: str, cost: int = 1) -> bool:
         if not item.amount:

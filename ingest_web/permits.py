@@ -43,12 +43,14 @@ class Permit:
     """What a stream was opened with. ``tenant`` is that of whoever opened it; of several tokens, of the first.
 
     ``key_ids`` are empty where no keys are asked for; ``expires_at`` is in seconds since 1970.
+    ``by_link``: with tokens.
     """
 
     tenant: str
     document_ids: tuple[str, ...]
     key_ids: frozenset[str] = frozenset()
     expires_at: float = math.inf
+    by_link: bool = False
 
 
 class Permits:

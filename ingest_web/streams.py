@@ -17,6 +17,7 @@ from flask import Blueprint, Response, request
 from ingest_web import access, services, sse
 from ingest_web.admission import NoSeat
 from ingest_web.cursor import Cursor
+from ingest_web.permits import Permit
 from ingest_web.services import Services
 from ingest_web.viewer import Ending, QueuedViewer, Viewer
 from shared.errors import IngestError, RateLimited, StoreUnavailable
@@ -63,9 +64,10 @@ def admit(
     """
     try:
         permit = access.permit(current.guard, environ, wanted)
-        current.limits.count_request(permit.tenant)
+        count = current.limits.count_opening_by_link if permit.by_link else current.limits.count_request
+        count(permit.tenant)
         viewer = make(Cursor(permit.document_ids, environ.get("HTTP_LAST_EVENT_ID")))
-        _seat(current, viewer, permit.tenant, environ.get("REMOTE_ADDR", ""))
+        _seat(current, viewer, permit, environ.get("REMOTE_ADDR", ""))
         current.hub.join(viewer)
     except (NoSeat, RateLimited, StoreUnavailable) as error:
         return _come_back(current, error)
@@ -76,15 +78,15 @@ def admit(
     return viewer
 
 
-def _seat(current: Services, viewer: Viewer, tenant: str, address: str) -> None:
+def _seat(current: Services, viewer: Viewer, permit: Permit, address: str) -> None:
     current.admission.take(address)
     viewer.when_closed(lambda _viewer, _why: current.admission.give_back(address))
     try:
-        current.shares.take(tenant)
+        current.shares.take(permit.tenant, permit.by_link)
     except BaseException:
         viewer.close(Ending.FAILED)
         raise
-    viewer.when_closed(lambda _viewer, _why: current.shares.give_back(tenant))
+    viewer.when_closed(lambda _viewer, _why: current.shares.give_back(permit.tenant, permit.by_link))
 
 
 def _come_back(current: Services, error: IngestError) -> Response:

@@ -74,7 +74,10 @@ class Settings(BaseModel):
     )
 
     limit_requests_per_minute: int = Field(
-        12_000, ge=0, description="Requests of a tenant, opened streams included, over all web nodes." + _WITH_KEYS
+        12_000,
+        ge=0,
+        description="Requests with the keys of a tenant, opened streams included, over all web nodes; its links may "
+        "open as many streams beside." + _WITH_KEYS,
     )
     limit_bytes_per_hour: int = Field(
         100 * 1024**3, ge=0, description="Bytes that a tenant may upload in an hour, over all web nodes." + _WITH_KEYS
@@ -83,7 +86,10 @@ class Settings(BaseModel):
         10_000, ge=0, description="Documents of a tenant that are on their way at the same time." + _WITH_KEYS
     )
     limit_streams: int = Field(
-        10_000, ge=0, description="Streams of a tenant that are open at the same time, over all web nodes." + _WITH_KEYS
+        10_000,
+        ge=0,
+        description="Streams of a tenant that are open at the same time, over all web nodes; links open at most half "
+        "of them." + _WITH_KEYS,
     )
     idempotency_seconds: int = Field(
         24 * 3600, gt=0, description="For so long an `Idempotency-Key` of an upload gets the answer that it got first."

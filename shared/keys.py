@@ -122,6 +122,11 @@ def streams(tenant: str) -> str:
     return f"{PREFIX}streams:{tenant}"
 
 
+def link_streams(tenant: str) -> str:
+    """Hash: the same of those of its streams that links have opened."""
+    return f"{PREFIX}link-streams:{tenant}"
+
+
 def idempotency(digest: str) -> str:
     """String: what became of the upload with an Idempotency-Key; ``digest`` is of the tenant and the key."""
     return f"{PREFIX}idempotency:{digest}"

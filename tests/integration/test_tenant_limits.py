@@ -178,7 +178,11 @@ def test_a_document_without_a_seat_is_given_one_by_the_sweeper(settings, client)
 
 def streaming(http, document: str, headers):
     """A stream of an app that is opened, up to its first piece, and must be closed."""
-    answer = http.get(f"/status/stream/{document}", headers=headers)
+    return open_stream(http, f"/status/stream/{document}", headers)
+
+
+def open_stream(http, path: str, headers=None):
+    answer = http.get(path, headers=headers)
     return answer, next(answer.response).decode()
 
 
@@ -203,6 +207,41 @@ def streaming_is_let(http, document: str, headers) -> bool:
     answer, said = streaming(http, document, headers)
     answer.close()
     return not said.startswith(":")
+
+
+def test_who_has_links_takes_nothing_of_the_requests_of_keys(make_app, acme):
+    """Not even with one of a document that is gone, which opens nothing. Links have as many of their own."""
+    one, other = nodes(make_app, limit_requests_per_minute=4)
+    gone = upload(one, acme).json
+    for _ in ("cancelled", "removed"):
+        one.delete(f"/ingestions/{gone['id']}", headers=acme)
+    assert [node.get(gone["stream_url"]).status_code for node in (one, other, one, other)] == [404] * 4
+    put_off = one.get(gone["stream_url"])
+    assert put_off.status_code == 200
+    assert put_off.text.startswith(": The links of your tenant have opened 4 streams in a minute.\n")
+    assert other.get("/ingestions", headers=acme).status_code == 200
+    assert other.get("/ingestions", headers=acme).status_code == 429
+
+
+@pytest.mark.parametrize(("most", "of_links"), [(1, 1), (4, 2), (5, 3)])
+def test_who_has_links_takes_at_most_half_of_the_streams(make_app, acme, most, of_links):
+    """Over all nodes; those that keys have opened leave links no more than there are."""
+    both = nodes(make_app, limit_streams=most)
+    document = upload(both[0], acme).json
+    path, by_link = document["id"], document["stream_url"]
+    held = [open_stream(both[n % 2], by_link)[0] for n in range(of_links)]
+    for node in both:
+        put_off, said = open_stream(node, by_link)
+        assert said.startswith(f": The links of your tenant have {of_links} streams, which is their bound.\n")
+        put_off.close()
+    held += [streaming(both[n % 2], path, acme)[0] for n in range(most - of_links)]
+    held.pop(0).close()
+    of_key, said = streaming(both[0], path, acme)
+    put_off, why = open_stream(both[0], by_link)
+    assert said == "retry: 2000\n\n"
+    assert why.startswith(f": Your tenant has {most} streams, which is its bound.\n")
+    for answer in (*held, of_key, put_off):
+        answer.close()
 
 
 def test_the_streams_of_a_node_that_died_are_free_within_seconds(settings, client):
