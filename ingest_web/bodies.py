@@ -56,14 +56,14 @@ class Links(TypedDict):
 class Accepted(TypedDict):
     """A document that was taken in. ``reused``: it is an earlier one, of the same bytes and options.
 
-    ``stream_url`` opens its stream without a key, for a while.
+    ``stream_url`` opens its stream without a key, for a while. Of an earlier document only those have it who may read.
     """
 
     id: str
     status: Status
     links: Links
-    stream_url: str
     reused: bool
+    stream_url: NotRequired[str]
     webhook: NotRequired[NamedEndpoint]
 
 

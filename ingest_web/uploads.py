@@ -21,6 +21,7 @@ from ingest_web.forms import FileBegins, Option, Piece
 from ingest_web.intake import Outcome
 from ingest_web.limits import Meter
 from ingest_web.turns import Turn
+from shared.access import Scope
 from shared.endpoints import Endpoint
 from shared.errors import EmptyFile, InvalidOption, TooLarge, UnsupportedMediaType
 from shared.media import MediaType
@@ -163,9 +164,11 @@ def _answer(outcome: Outcome, webhook: NamedEndpoint | None) -> Response:
         "id": document_id,
         "status": outcome.status,
         "links": found,
-        "stream_url": links.stream_url(document_id),
         "reused": outcome.is_reused,
     }
+    # Whoever only uploads shall not see under what name, and with what outcome, another key brought the same bytes.
+    if not outcome.is_reused or Scope.READ in caller().scopes:
+        answer["stream_url"] = links.stream_url(document_id)
     if webhook is not None:
         answer["webhook"] = webhook
     response = jsonify(answer)

@@ -73,7 +73,7 @@ export class Queue {
  * @param {File} file
  * @param {(sent: number, total: number) => void} onProgress in bytes
  * @param {AbortSignal} signal
- * @returns {Promise<{id: string, streamUrl: string}>}
+ * @returns {Promise<{id: string, streamUrl?: string}>}
  */
 export function upload(server, file, onProgress, signal) {
   return new Promise((resolve, reject) => {

@@ -15,7 +15,7 @@ from shared.database import make_engine
 from shared.errors import Unauthorized
 from shared.keyring import parts_of
 from tests.callers import bearing
-from tests.records import SOURCE
+from tests.records import SOURCE, complete
 
 PDF = b"%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<<>>\n%%EOF"
 
@@ -27,9 +27,14 @@ def closed(make_app, ring):
 
 
 def upload(http, key: str) -> str:
-    answer = http.post("/ingestions", data={"file": (io.BytesIO(PDF), "a.pdf")}, headers=bearing(key))
+    answer = send(http, key)
     assert answer.status_code == 202, answer.text
     return answer.json["id"]
+
+
+def send(http, key: str, data: bytes = PDF, **headers: str):
+    form = {"file": (io.BytesIO(data), "a.pdf")}
+    return http.post("/ingestions", data=form, headers={**bearing(key), **headers})
 
 
 def test_of_a_key_only_its_digest_is_kept(ring, settings):
@@ -146,6 +151,22 @@ def test_one_document_of_another_tenant_among_ones_own_spoils_a_stream(closed, r
 def test_the_same_bytes_of_another_tenant_are_not_an_earlier_result(ring, store):
     """That somebody else has a file is nobody's business."""
     assert SOURCE.fingerprint != replace(SOURCE, tenant="zenith").fingerprint
+
+
+def test_an_earlier_document_is_shown_to_nobody_by_a_link_who_may_not_read_it(closed, ring, store):
+    """Under what name another key brought it is not for a key that may only upload: it has the id, and no link. Of what
+    it brought itself it has one.
+    """
+    _, full = ring.create("acme", ALL_SCOPES)
+    _, only = ring.create("acme", {Scope.UPLOAD})
+    earlier = upload(closed, full)
+    complete(store, earlier)
+    for key, has_link in ((only, False), (full, True)):
+        answer = send(closed, key)
+        assert (answer.status_code, answer.json["id"], "stream_url" in answer.json) == (200, earlier, has_link)
+    for _ in ("made", "replayed"):
+        answer = send(closed, only, PDF + b"2", **{"Idempotency-Key": "k"})
+        assert (answer.status_code, "stream_url" in answer.json) == (202, True)
 
 
 def test_the_figures_of_the_installation_are_for_its_operators(closed, ring):
