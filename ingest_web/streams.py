@@ -43,12 +43,12 @@ def stream_many() -> Response:
 
 def _stream(wanted: list[str]) -> Response:
     current = services.current()
-    if request.method == "HEAD":
-        access.permit(current.guard, request.environ, wanted)
-        return Response(headers=sse.HEADERS)
     viewer = admit(current, request.environ, wanted, lambda cursor: QueuedViewer(cursor, current.settings.retry_ms))
     if isinstance(viewer, Response):
         return viewer
+    if request.method == "HEAD":  # all that holds for the events was looked at, and none is sent
+        viewer.close(Ending.LEFT)
+        return Response(headers=sse.HEADERS)
     response = Response(viewer.frames(current.settings.heartbeat_seconds), headers=sse.HEADERS)
     response.call_on_close(partial(viewer.close, Ending.LEFT))
     return response

@@ -177,6 +177,7 @@ def test_a_token_of_a_document_that_was_deleted_finds_nothing(http, key):
         http.delete(f"/ingestions/{document['id']}", headers=bearing(key[1]))
     for seen in ("", "1", "2"):
         assert refusal(http, document["stream_url"], **{"Last-Event-ID": seen})[:2] == (404, "unknown_ingestion")
+        assert http.head(document["stream_url"], headers={"Last-Event-ID": seen}).status_code == 404
 
 
 def test_a_stream_is_closed_when_its_key_is_revoked_and_not_let_in_again(http, ring, key):

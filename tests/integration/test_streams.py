@@ -294,3 +294,20 @@ def test_addresses_are_told_apart_as_far_as_proxies_are_trusted(make_app, docume
     assert (frames[1] == b"retry: 2000\n\n") is second_is_let_in
     for answer in held:
         answer.close()
+
+
+def test_the_head_of_a_stream_is_that_of_its_events(http, store, document):
+    """Whether it goes on, is over, has ended for whoever saw that, or never was; and nothing is left open."""
+    over, never = new_document(store), ids.new_id()
+    finish(store, over)
+    admission = services.of(http.application).admission
+    several = (f"?id={document}&id={over}", f"?id={document}&id={never}", "")
+    for path in (f"/{document}", f"/{over}", f"/{never}", *several):
+        for seen in ("", "2", "1.2"):
+            asked = {"path": f"/status/stream{path}", "headers": {"Last-Event-ID": seen}}
+            head = http.head(**asked)
+            assert admission.taken == 0
+            with http.get(**asked) as whole:
+                answered = (whole.status_code, whole.content_type, whole.headers.get("Cache-Control"))
+            assert (head.status_code, head.content_type, head.headers.get("Cache-Control")) == answered, asked
+            assert head.data == b""

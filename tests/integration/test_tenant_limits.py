@@ -81,6 +81,14 @@ def test_a_stream_is_a_request_too_and_one_too_many_is_asked_to_come_back(make_a
     assert "retry: " in answer.text
 
 
+def test_who_only_wants_the_head_of_a_stream_makes_a_request_too(make_app, acme):
+    """It is looked up like the stream itself."""
+    one, other = nodes(make_app, limit_requests_per_minute=2)
+    document = upload(one, acme).json["id"]
+    assert other.head(f"/status/stream/{document}", headers=acme).status_code == 200
+    assert one.get("/ingestions", headers=acme).status_code == 429
+
+
 def test_an_upload_that_announces_more_than_is_left_is_refused_before_it_comes(make_app, acme):
     """Not a byte of it is read."""
     one, other = nodes(make_app, limit_bytes_per_hour=2 * MEBIBYTE)
