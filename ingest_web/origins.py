@@ -13,7 +13,7 @@ Headers = tuple[tuple[str, str], ...]
 #: Of the headers that the Fetch standard hides from scripts, those that a client of ours needs.
 EXPOSED_HEADERS = ("Location", "Retry-After", "RateLimit", "RateLimit-Policy", "Idempotent-Replayed", "Ingest-Partial")
 
-METHODS = ("GET", "HEAD", "POST", "DELETE")
+METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 
 #: What a script may send that is more than a form could.
 REQUEST_HEADERS = ("Content-Type", "Last-Event-ID", "Idempotency-Key", "Authorization")

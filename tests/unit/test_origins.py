@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingest_web.origins import Origins
+from ingest_web.app import create_app
+from ingest_web.origins import METHODS, Origins
 from shared.origin import is_origin, parse_list
 
 APP = "https://app.example.com"
@@ -62,10 +63,16 @@ def test_an_allowed_origin_is_told_its_own_name():
     assert origins.of_preflight(APP) == (
         ("Vary", "Origin"),
         ("Access-Control-Allow-Origin", APP),
-        ("Access-Control-Allow-Methods", "GET, HEAD, POST, DELETE"),
+        ("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE"),
         ("Access-Control-Allow-Headers", "Content-Type, Last-Event-ID, Idempotency-Key, Authorization"),
         ("Access-Control-Max-Age", "7200"),
     )
+
+
+def test_an_allowed_origin_may_use_every_method_that_a_route_has(settings):
+    """And no other."""
+    routes = create_app(settings).url_map.iter_rules()
+    assert set(METHODS) == {method for rule in routes for method in rule.methods or ()} - {"OPTIONS"}
 
 
 @pytest.mark.parametrize("origin", [None, "", "null", "*", "https://other", APP + "/", APP.upper(), APP + ":443"])
