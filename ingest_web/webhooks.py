@@ -147,7 +147,10 @@ def _tested(endpoint: Endpoint) -> Delivery:
     _wake()
     deadline = time.monotonic() + TEST_SECONDS
     for pause in pauses():
-        delivery = _deliveries().of_message(endpoint.id, message.message_id)
+        try:
+            delivery = _deliveries().of_message(endpoint.id, message.message_id)
+        except UnknownDelivery as error:  # it went with its endpoint
+            raise UnknownEndpoint("The webhook endpoint was removed meanwhile.") from error
         if delivery.state is not DeliveryState.PENDING or time.monotonic() > deadline:
             break
         time.sleep(pause)

@@ -16,7 +16,7 @@ from ulid import ULID
 from shared import signing
 from shared.errors import TooManyEndpoints, UnknownEndpoint
 from shared.signing import SealedSecret
-from shared.webhook_tables import ATTEMPTS, DELIVERIES, ENDPOINTS, LANES, TOUCH_SECONDS, WebhookDatabase, insert_new
+from shared.webhook_tables import ATTEMPTS, DELIVERIES, ENDPOINTS, LANES, TOUCH_SECONDS, WebhookDatabase, insert_or_wait
 from shared.webhooks import Kind
 
 #: Standing endpoints of a tenant; each hears of every document.
@@ -76,7 +76,7 @@ class Endpoints:
             if _count(transaction, tenant, Kind.STANDING) >= MOST_STANDING:
                 raise TooManyEndpoints(f"A tenant has at most {MOST_STANDING} endpoints.")
             transaction.execute(insert(ENDPOINTS), [row])
-        return self.get(tenant, row["id"])
+            return _made(transaction, row["id"])
 
     def of_upload(self, tenant: str, url: str, seal: Callable[[], str]) -> Endpoint:
         """The endpoint that uploads of a tenant mean by this URL; made, with ``seal``, where there is none.
@@ -93,8 +93,8 @@ class Endpoints:
                 raise TooManyEndpoints(
                     f"Uploads of a tenant name at most {MOST_OF_UPLOADS} URLs: remove some endpoints."
                 )
-            insert_new(transaction, ENDPOINTS, [self._row(endpoint_id, tenant, Kind.UPLOAD, url, secret)])
-        return self.get(tenant, endpoint_id)
+            insert_or_wait(transaction, ENDPOINTS, [self._row(endpoint_id, tenant, Kind.UPLOAD, url, secret)])
+            return _made(transaction, endpoint_id)
 
     def keep(self, tenant: str, endpoint_id: str) -> None:
         """Note that an endpoint is in use, if there is one, so that it is not forgotten."""
@@ -216,6 +216,11 @@ class Endpoints:
             "created_at": now,
             "updated_at": now,
         }
+
+
+def _made(transaction: Connection, endpoint_id: str) -> Endpoint:
+    """One that this transaction has made, or found and holds: afterwards somebody may have removed it."""
+    return endpoint_of(transaction.execute(select(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)).one())
 
 
 def _count(transaction: Connection, tenant: str, kind: Kind) -> int:

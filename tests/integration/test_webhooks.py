@@ -9,12 +9,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 import gevent
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
@@ -277,6 +277,18 @@ def test_a_test_without_a_courier_is_pending(http, endpoint, monkeypatch):
     """Whoever asks is not kept waiting for long."""
     monkeypatch.setattr(webhooks, "TEST_SECONDS", 0.1)
     assert http.post(f"/webhooks/{endpoint['id']}/test").json["state"] == "pending"
+
+
+def test_a_test_ends_when_its_endpoint_is_removed(app, http, endpoint):
+    """With the answer that any other request for it gets from then on."""
+    answers = []
+    path = f"/webhooks/{endpoint['id']}"
+    asking = threading.Thread(target=lambda: answers.append(app.test_client().post(f"{path}/test")))
+    asking.start()
+    wait_until(lambda: told(http, endpoint["id"]))
+    assert http.delete(path).status_code == 204
+    asking.join()
+    assert [(answer.status_code, answer.json["code"]) for answer in answers] == [(404, "unknown_endpoint")]
 
 
 def test_few_wait_for_tests_at_the_same_time(app, http, endpoint, monkeypatch):
@@ -576,6 +588,43 @@ def test_what_a_node_died_before_telling_is_told_when_the_upload_comes_again(htt
 
 def die(*_: object) -> None:
     raise SystemExit
+
+
+@pytest.fixture
+def removed_at_once(monkeypatch, database) -> None:
+    """Whatever endpoint is made next is removed at the same moment by somebody else."""
+    real = WebhookDatabase.writing
+
+    @contextmanager
+    def writing(self: WebhookDatabase) -> Iterator[Connection]:
+        with real(self) as transaction:
+            yield transaction
+        monkeypatch.setattr(WebhookDatabase, "writing", real)
+        for one in Endpoints(database).of_tenant("default", 9):
+            Endpoints(database).remove("default", one.id)
+
+    monkeypatch.setattr(WebhookDatabase, "writing", writing)
+
+
+@pytest.mark.usefixtures("removed_at_once")
+def test_an_upload_whose_endpoint_is_removed_at_the_same_time_is_taken_in(http, database, store, client):
+    """It is as if it had been removed right afterwards: nobody is told, and the next upload makes it anew."""
+    answer = upload(http, webhook_url=URL)
+    assert (answer.status_code, "secret" in answer.json["webhook"]) == (202, False)
+    complete(store, answer.json["id"])
+    Collector(Outbox(client, "one"), Deliveries(database)).collect()
+    assert client.exists(keys.OUTBOX) == 0
+    again = upload(http, webhook_url=URL).json["webhook"]
+    assert (again["id"], "secret" in again) == (answer.json["webhook"]["id"], True)
+    assert told(http, again["id"]) == []
+
+
+@pytest.mark.usefixtures("removed_at_once")
+def test_an_endpoint_that_is_removed_at_the_same_time_was_made(http):
+    """Whoever made it is told so, as if it had been removed right afterwards."""
+    answer = http.post("/webhooks", json={"url": URL})
+    assert (answer.status_code, answer.json["url"]) == (201, URL)
+    assert http.get(answer.headers["Location"]).status_code == 404
 
 
 def test_uploads_name_a_bounded_number_of_endpoints(http, monkeypatch):
