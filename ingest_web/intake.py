@@ -86,7 +86,8 @@ def _under(claims: Claims, mine: Claim, source: Source) -> Outcome:
             raise IdempotencyKeyReused("It came before, with another file or other options.")
         if standing.is_settled:
             status, code = Status(standing.status), HTTPStatus(standing.code)
-            return Outcome(standing.document_id, status, code, standing != mine, standing)
+            # Two claims on the same earlier document are equal: only the one that was just made is the first.
+            return Outcome(standing.document_id, status, code, standing is not mine, standing)
         # Its maker is about it, or has died: the document is made here as well, unless the claim was just taken back.
         if standing == mine or claims.share(standing):
             break

@@ -200,6 +200,9 @@ def test_the_answer_of_an_earlier_result_is_kept_as_well(nodes, store, client):
     complete(store, first)
     answer = send(nodes[0], "k")
     assert (answer.status_code, answer.json["id"], answer.json["status"]) == (200, first, "COMPLETED")
+    assert "Idempotent-Replayed" not in answer.headers
+    again = send(nodes[1], "k")
+    assert (again.status_code, again.json, again.headers["Idempotent-Replayed"]) == (200, answer.json, "true")
     assert nodes[1].delete(f"/ingestions/{first}").status_code == 204
     again = send(nodes[1], "k")
     assert (again.status_code, again.json) == (200, answer.json)
