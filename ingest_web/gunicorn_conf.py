@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -56,13 +57,26 @@ access_log_format = '%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s'
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
+#: In the hooks below. The app may be loaded before they are called (``--preload``), and serves nobody until they were.
+binding.promise_to_look()
+
+
 def on_starting(server: Any) -> None:
-    """In the master, before any process is there. Nobody listens yet."""
+    """In the master, before any process is there. Nobody listens yet, where the addresses are those of ``--bind``."""
+    _refuse_if_open(server.cfg.address)
+
+
+def when_ready(server: Any) -> None:
+    """In the master, which listens now. systemd, or a gunicorn before this one, may have handed down other sockets."""
+    _refuse_if_open([listener.getsockname() for listener in server.LISTENERS])
+    os.environ[_METRICS_FOLDER] = tempfile.mkdtemp(prefix="ingest-web-")
+
+
+def _refuse_if_open(addresses: Iterable[binding.Address]) -> None:
     try:
-        binding.refuse_if_open(_settings, server.cfg.address)
+        binding.refuse_if_open(_settings, addresses)
     except SettingsError as error:
         sys.exit(f"ingest-web: {error}")
-    os.environ[_METRICS_FOLDER] = tempfile.mkdtemp(prefix="ingest-web-")
 
 
 def child_exit(_server: object, worker: Any) -> None:

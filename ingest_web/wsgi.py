@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 
 from ingest_web.app import create_app
+from shared import binding
 from shared.config import Settings
 
-app = create_app(Settings.from_environment(os.environ))
+_settings = Settings.from_environment(os.environ)
+binding.refuse_if_nobody_looks(_settings)
+
+app = create_app(_settings)

@@ -41,12 +41,14 @@ CADDYFILE = ROOT / "deploy" / "Caddyfile"
 class Process:
     """One process of ours in a session of its own, whose output goes to a file."""
 
-    def __init__(self, name: str, command: list[str], environment: Mapping[str, str], log: Path):
+    def __init__(
+        self, name: str, command: list[str], environment: Mapping[str, str], log: Path, fds: tuple[int, ...] = ()
+    ):
         self.name = name
         self.log = log
         self._command = command
         self._environment = {**os.environ, **environment}
-        self._fds: tuple[int, ...] = ()
+        self._fds = fds
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
