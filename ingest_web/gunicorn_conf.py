@@ -50,6 +50,10 @@ timeout = 60
 #: The drain window, and time for an upload in hand.
 graceful_timeout = int(_settings.drain_seconds) + 10
 control_socket_disable = True
+#: gunicorn takes whoever connects from this machine for a proxy, and a proxy passes on what strangers write. So no
+#: header says where the routes are, nor by which scheme a request came: nothing here asks for it.
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
 #: For those who want an access log (``--access-logfile``): without queries, which may hold the tokens of streams.
 access_log_format = '%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s'
 

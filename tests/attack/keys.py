@@ -29,6 +29,12 @@ SPELLINGS = [
     "/livez\\..{}",
 ]  # fmt: skip
 
+#: Headers in which a proxy might say which path is meant.
+SAYS_WHERE = [
+    "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Prefix", "X-Forwarded-Path", "Script-Name", "SCRIPT_NAME",
+    "PATH_INFO",
+]  # fmt: skip
+
 
 def bad_headers(stage: Stage) -> list[tuple[str, list[tuple[str, str]]]]:
     """What is no key, each with a name."""
@@ -105,7 +111,9 @@ def other_spellings(stage: Stage) -> Iterator[Try]:
             target = spelling.format(operation.target(stage.victims))
             answer = stage.send(wire.request(operation.method, target))
             yield Try(f"{operation.method} {target}: {answer.status}", _is_shut(answer))
-        for header in ("X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Prefix", "X-Forwarded-Path", "Script-Name"):
+        moved = wire.request(operation.method, f"/x{operation.target(stage.victims)}", [("SCRIPT_NAME", "/x")])
+        yield Try(f"{operation.method} /x{operation.path}, SCRIPT_NAME", stage.send(moved).status == 404)
+        for header in SAYS_WHERE:
             answer = stage.send(wire.request("GET", "/livez", [(header, operation.target(stage.victims))]))
             yield Try(f"/livez, {header}: {operation.path}", answer.body.strip() in {b'{"status":"alive"}', b""})
 
