@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
-from ingest_web import access, events, problems, services
+from ingest_web import access, events, problems, refusals, services
 from ingest_web.bodies import DETAILS, Problem
 from ingest_web.promises import PROMISES, SCHEMAS_OF_IDS, Answer, Body, Field, Form, Keywords, Promise
 from shared.access import Scope
@@ -41,7 +41,7 @@ _ARGUMENT = re.compile(r"<(?:\w+:)?(\w+)>")
 _REFERENCE = "#/components/schemas/{model}"
 
 #: What any route may fail with, and what any may that looks at keys.
-_ANYWHERE = (IngestError,)
+_ANYWHERE: tuple[type[IngestError | HTTPException], ...] = (IngestError, *refusals.KINDS)
 _BEHIND_KEYS = (Unauthorized, Forbidden)
 _OF_TENANTS = (RateLimited, StoreUnavailable)
 
@@ -70,7 +70,7 @@ Takes documents in and says, over Server-Sent Events, how far they are.
 
 Every error is `application/problem+json` with a stable `code`. HEAD is answered where GET is, without a body.
 Of `text/event-stream` and `application/jsonl` the schema is that of each event and line, not of all of them together.
-Answers to pages of allowed origins have the headers of CORS."""
+Answers to pages of allowed origins have the headers of CORS, but for those to what can't be read as a request."""
 
 
 @blueprint.get("/openapi.json")

@@ -1,5 +1,5 @@
-"""gunicorn's gevent worker, taught three things: to let go of a socket that was handed over, to drain the hub, and to
-wait for nobody for longer than it must.
+"""gunicorn's gevent worker, taught four things: to let go of a socket that was handed over, to drain the hub, to wait
+for nobody for longer than it must, and to refuse in the words of the app.
 
 That the head of a request comes in time, gunicorn sees to itself: in its loop over a connection, ``keepalive`` is a
 time-out for the whole of it. The body, and the taking of the answer, are bounded here.
@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import gevent
+from gunicorn import util
 from gunicorn.http.body import Body
 from gunicorn.http.errors import ParseException
 from gunicorn.http.message import Request
@@ -83,6 +84,17 @@ class RelayWorker(GeventWorker):  # type: ignore[misc]
         if not _drained(req.body):
             req.body.failed = True  # gunicorn's word for: what follows on this connection is no request
 
+    def handle_error(self, req: Request | None, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Note an error as gunicorn does, and answer it as the app answers its own."""
+        # Imported here: this module is loaded in gunicorn's master, before the sockets are patched.
+        from ingest_web import refusals
+
+        super().handle_error(req, _Nobody(), addr, exc)
+        try:
+            util.write_nonblock(client, refusals.answer(exc))
+        except OSError:
+            self.log.debug("nobody takes the answer to what could not be read")
+
     def is_already_handled(self, respiter: object) -> bool:
         """End the request loop: with keep-alive it would go on reading the descriptor that the hub has now."""
         if respiter is ALREADY_HANDLED:
@@ -109,6 +121,17 @@ class RelayWorker(GeventWorker):  # type: ignore[misc]
         current = services.of(self._app)
         current.hub.drain(current.settings.drain_seconds, current.settings.retry_ms)
         current.hub.stop()
+
+
+class _Nobody:
+    """In the place of a socket: whatever gunicorn writes there is not sent."""
+
+    def gettimeout(self) -> float:
+        """As of one that never blocks."""
+        return 0.0
+
+    def sendall(self, data: bytes) -> None:
+        """It is gone."""
 
 
 def _drained(body: Body) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import redis
 
+from ingest_web.envelope import SAFE
 from tests.attack.report import Try
 from tests.attack.stage import Stage
 
@@ -27,12 +28,17 @@ TRACES = [
 
 
 def answers(stage: Stage) -> Iterator[Try]:
-    """Every answer that any attack got; nor is one an error of ours."""
+    """Every answer that any attack got; nor is one an error of ours, and errors have the form that is promised."""
     secrets = [secret.encode() for secret in stage.secrets] + [str(stage.settings.var).encode()]
     for answer in stage.answers:
         found = [mark for mark in (*TRACES, *secrets) if mark in answer]
         yield Try(f"{found} in {answer[:300]!r}", not found)
-        yield Try(f"{answer[:300]!r}", not re.match(rb"HTTP/1.1 50[^1]", answer))  # 501: a method that there is not
+        yield Try(f"{answer[:300]!r}", not re.match(rb"HTTP/1.1 5", answer))
+        head = answer.partition(b"\r\n\r\n")[0]
+        is_problem = b"application/problem+json" in head and all(
+            f"{name}: {value}".encode() in head for name, value in SAFE
+        )
+        yield Try(f"no problem: {answer[:300]!r}", is_problem or not re.match(rb"HTTP/1.1 [45]", answer))
 
 
 def logs(stage: Stage) -> Iterator[Try]:
