@@ -1,4 +1,4 @@
-"""The headers that every answer goes out with, whoever made it: outermost WSGI middleware.
+"""The headers that every answer of the app goes out with, whoever made it: outermost WSGI middleware.
 
 A route, a problem, a file or an empty stream: all pass here. Only a stream whose socket is taken does not, since its
 head is written by `ingest_web.express`. Flask's extensions for CORS (flask-cors) work inside Flask, where such a stream
@@ -34,6 +34,8 @@ class Envelope:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a preflight request of an allowed origin; let the app answer everything else, and add to it."""
+        # No route is a WebSocket, and werkzeug would have a request that asks for one match no other.
+        environ.pop("HTTP_UPGRADE", None)
         origin = environ.get("HTTP_ORIGIN")
         if _is_preflight(environ) and (permitted := self._origins.of_preflight(origin)) is not None:
             start_response("204 No Content", [*SAFE, *permitted])

@@ -108,3 +108,11 @@ def test_the_page_allows_what_it_needs_and_nothing_else(http):
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
+
+
+@pytest.mark.parametrize(("method", "path", "status"), ANSWERS)
+def test_who_asks_for_a_websocket_is_answered_as_if_he_did_not(http, document, method, path, status):
+    """There is none, and HTTP says to leave such a wish aside."""
+    wish = {"Connection": "keep-alive, Upgrade", "Upgrade": "WebSocket"}
+    with http.open(path.format(document), method=method, headers=wish) as answer:
+        assert answer.status_code == status
