@@ -1,30 +1,40 @@
-"""The document on the desk: opened for its first part, and kept open for the next parts of the same document."""
+"""The document on the desk: opened for its first part, and kept open for the next parts of the same document.
+
+A PDF is opened by each worker. A file without pages is converted by one, and what that has stored is opened by all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ingest_worker import conversion
+from ingest_worker.conversion import Converted
 from ingest_worker.sandbox import Sandbox, Walls
 from ingest_worker.stages import parse
 from ingest_worker.stages.reading import Limits
 from ingest_worker.workbench import Workbench
+from shared.media import MediaType
 from shared.source import Source
+from shared.storage import sections_path
 from shared.worklist import Claim
 
 
 class Desk:
-    """Holds one document at a time, for the block."""
+    """Holds one document at a time, for the block.
+
+    ``sections`` is the token under which the sections of the open document are stored; empty for a PDF.
+    """
 
     def __init__(self, bench: Workbench) -> None:
+        self.sections = ""
         self._bench = bench
         self._of: tuple[str, int] | None = None
         self._source: Source | None = None
-        self._document: Sandbox | None = None
+        self._document: Sandbox | Converted | None = None
         self._tick: Callable[[], None] = _go_on
         self._open = ExitStack()
 
@@ -45,7 +55,7 @@ class Desk:
             self._source = self._bench.store.source(claim.document_id)
         return self._source
 
-    def document(self, claim: Claim, tick: Callable[[], None]) -> Sandbox:
+    def document(self, claim: Claim, tick: Callable[[], None]) -> Sandbox | Converted:
         """The open file. ``tick`` is called often while it is fetched and read, and ends that if it raises.
 
         Raises `UnknownIngestion` and `shared.errors.DocumentError`.
@@ -53,22 +63,50 @@ class Desk:
         source = self.source(claim)
         self._tick = tick
         if self._document is None:
-            path = self._open.enter_context(self._bench.storage.as_local_file(source.path, tick))
-            self._document = self._open.enter_context(self._sandbox(path, source))
+            self._document = self._opened(claim, source)
         return self._document
 
-    def _sandbox(self, path: Path, source: Source) -> Sandbox:
+    def _opened(self, claim: Claim, source: Source) -> Sandbox | Converted:
+        if source.media_type != MediaType.PDF:
+            return self._converted(claim, source)
         settings = self._bench.settings
-        opening = partial(
-            parse.opened,
-            path,
-            source.media_type,
-            source.options.engine,
-            Limits(settings.max_pages, settings.max_page_characters),
-            self._bench.seal.open(source.sealed_password) if source.sealed_password else None,
-        )
-        walls = Walls(settings.page_seconds, settings.parse_address_space_bytes)
-        return Sandbox(opening, walls=walls, tick=self._pass_on)
+        limits = Limits(settings.max_pages, settings.max_page_characters)
+        return self._open.enter_context(self._sandbox(source, limits))
+
+    def _converted(self, claim: Claim, source: Source) -> Converted:
+        """What it was converted to by whoever opened it first, which may be us."""
+        planned = self._bench.worklist.planned(claim.document_id)
+        if planned is not None:
+            with suppress(FileNotFoundError):  # when Redis has forgotten the end of a document, it went with its pages
+                return self._open.enter_context(self._stored(claim.document_id, planned["sections"]))
+        self._convert(claim, source)
+        return self._open.enter_context(self._stored(claim.document_id, claim.token))
+
+    @contextmanager
+    def _stored(self, document_id: str, token: str) -> Iterator[Converted]:
+        path = sections_path(document_id, token)
+        with self._bench.storage.as_local_file(path, self._pass_on) as local, local.open("rb") as file:
+            self.sections = token
+            yield Converted(file, self._bench.settings.max_page_characters)
+
+    def _convert(self, claim: Claim, source: Source) -> None:
+        settings, storage = self._bench.settings, self._bench.storage
+        limits = conversion.limits(settings.max_pages)
+        with (
+            self._sandbox(source, limits, pages_per_process=settings.max_pages) as document,  # it converts but once
+            storage.writing(sections_path(claim.document_id, claim.token)) as file,
+        ):
+            conversion.store(document, file, most_characters=settings.max_document_characters)
+
+    @contextmanager
+    def _sandbox(self, source: Source, limits: Limits, pages_per_process: int | None = None) -> Iterator[Sandbox]:
+        settings = self._bench.settings
+        with self._bench.storage.as_local_file(source.path, self._pass_on) as path:
+            password = self._bench.seal.open(source.sealed_password) if source.sealed_password else None
+            opening = partial(parse.opened, path, source.media_type, source.options.engine, limits, password)
+            walls = Walls(settings.page_seconds, settings.parse_address_space_bytes)
+            with Sandbox(opening, walls=walls, tick=self._pass_on, pages_per_process=pages_per_process) as document:
+                yield document
 
     def _pass_on(self) -> None:
         self._tick()
@@ -80,6 +118,7 @@ class Desk:
 
     def _put_away(self) -> None:
         self._of = self._source = self._document = None
+        self.sections = ""
         self._tick = _go_on
         self._open.close()
 

@@ -23,7 +23,7 @@ from shared.documents import Page, chunks_from, pages_from, to_json_lines
 from shared.errors import TookTooLong, TooMuchText, UnknownIngestion, WorkersLost
 from shared.jobs import Status, overall_progress
 from shared.media import MediaType
-from shared.parts import CHUNK, LOAD, Part, Step, halves, missing, pages, size_of_parts
+from shared.parts import CHUNK, LOAD, PLAN, Part, Step, halves, missing, pages, size_of_parts
 from shared.protocol import Notice
 from shared.storage import chunks_path, pages_folder, pages_path, provisional_path, text_path
 from shared.worklist import Plan
@@ -105,7 +105,8 @@ def work_on(job: Job) -> None:
 
 def plan(job: Job) -> None:
     """Count the pages, and have those parsed that no earlier attempt has parsed."""
-    job.progress.begin(Status.PARSING, "Opening the file")
+    is_pdf = job.desk.source(job.claim).media_type == MediaType.PDF
+    job.progress.begin(Status.PARSING, "Opening the file" if is_pdf else "Converting the file")
     document = job.desk.document(job.claim, job.tick)
     done, gone = _parted(job)
     size = size_of_parts(document.page_count, job.bench.settings.pages_per_part)
@@ -115,7 +116,19 @@ def plan(job: Job) -> None:
     kept = sum(part.pages for part in done)
     characters = sum(found["characters"] for found in done.values())
     plan = Plan(document.page_count, kept, document.unit)
-    job.settle(gone=gone, rest=rest or [CHUNK], plan=plan, characters=characters)
+    job.settle(
+        finished=_converted(job),
+        gone=gone,
+        rest=rest or [CHUNK],
+        plan=plan,
+        spent_seconds=job.lease.elapsed_seconds,
+        characters=characters,
+    )
+
+
+def _converted(job: Job) -> dict[Part, object]:
+    """Where the sections of a file without pages are stored, for whoever opens it next."""
+    return {PLAN: {"sections": job.desk.sections}} if job.desk.sections else {}
 
 
 def _parted(job: Job) -> tuple[dict[Part, Any], list[Part]]:
@@ -151,7 +164,7 @@ def parse(job: Job) -> None:
     last, characters = read[-1].number, sum(len(page.text) for page in read)
     found = {"token": job.claim.token, "characters": characters, "findings": findings.to_json()}
     job.settle(
-        finished={pages(part.first, last): found},
+        finished={pages(part.first, last): found, **_converted(job)},
         rest=[pages(last + 1, part.last)] if last < part.last else [],
         then=CHUNK,
         spent_seconds=job.lease.elapsed_seconds,

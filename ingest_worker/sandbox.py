@@ -67,12 +67,18 @@ class Sandbox:
     """A document that is open in another process: the `Document` that ``opening`` gives, a page at a time.
 
     ``tick`` is called about every quarter of a second while pages are awaited; what it raises comes out of whatever was
-    called, and the process is gone by then. ``peak_bytes`` is the most memory that a process which has ended ever held.
-    Raises what ``opening`` raises of `DocumentError`, and `Unreadable` when the file can't be opened within the walls.
+    called, and the process is gone by then. After ``pages_per_process`` a fresh one opens the file anew. ``peak_bytes``
+    is the most memory that a process which has ended ever held. Raises what ``opening`` raises of `DocumentError`, and
+    `Unreadable` when the file can't be opened within the walls.
     """
 
     def __init__(
-        self, opening: Callable[[], AbstractContextManager[Document]], *, walls: Walls, tick: Callable[[], None]
+        self,
+        opening: Callable[[], AbstractContextManager[Document]],
+        *,
+        walls: Walls,
+        tick: Callable[[], None],
+        pages_per_process: int | None = None,
     ) -> None:
         self.repaired = False
         self.unit = ""
@@ -80,6 +86,7 @@ class Sandbox:
         self._work = partial(_serve, opening)
         self._walls = walls
         self._tick = tick
+        self._pages_per_process = pages_per_process or PAGES_PER_PROCESS
         self._tick_due = time.monotonic() + SLICE_SECONDS
         self._child: Child | None = None
         self._pages_read = 0
@@ -121,7 +128,7 @@ class Sandbox:
 
     def _read(self, number: int, ahead: int) -> Reading:
         # Who reads another page ahead may be at it for long, and that is no fault of this one.
-        if self._pages_read == PAGES_PER_PROCESS or self._ahead not in {None, number}:
+        if self._pages_read == self._pages_per_process or self._ahead not in {None, number}:
             self.close()
         if not self._child:
             self._open()

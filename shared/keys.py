@@ -83,7 +83,7 @@ def work(document_id: str) -> str:
 
 
 def done(document_id: str) -> str:
-    """Hash: the ranges of pages that are parsed, each with what was found there in JSON."""
+    """Hash: the ranges of pages that are parsed, and the plan, each with what was found there in JSON."""
     return f"{state(document_id)}:done"
 
 

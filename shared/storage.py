@@ -134,8 +134,16 @@ def provisional_path(document_id: str, first: int, token: str) -> str:
     return f"{pages_folder(document_id)}/{first:06d}.{token}.chunks.jsonl"
 
 
+def sections_path(document_id: str, token: str) -> str:
+    """What a file without pages was converted to: JSON Lines, one `shared.documents.Page` a line.
+
+    Whoever converts it has a token, as for a range.
+    """
+    return f"{pages_folder(document_id)}/sections.{token}.jsonl"
+
+
 def pages_folder(document_id: str) -> str:
-    """Where the ranges are until they are chunked and loaded."""
+    """Where the ranges, and what they are read from, are until they are chunked and loaded."""
     return f"{document_id}/pages"
 
 

@@ -25,7 +25,7 @@ from shared.config import Settings
 from shared.connections import translated
 from shared.errors import AlreadyFinished, LostLease, Refused, UnknownIngestion
 from shared.jobs import FINAL, STRETCH, Status
-from shared.parts import PLAN, Part, part_of
+from shared.parts import PLAN, Part, Step, part_of
 from shared.protocol import encode, timestamp
 from shared.store import Clock, listed, utc_now
 
@@ -211,9 +211,9 @@ class Worklist:
     ) -> int:
         """End the work on a part. Gives how many parts of the document wait now.
 
-        ``finished`` maps the ranges that are done to what is to be known of them, in values that JSON holds; ``gone``
-        are done no longer; ``rest`` waits again; ``then`` waits when nothing else does, which happens once. Raises as
-        `renew` does.
+        ``finished`` maps the ranges that are done, and `PLAN`, to what is to be known of them, in values that JSON
+        holds; ``gone`` are done no longer; ``rest`` waits again; ``then`` waits when nothing else does, which happens
+        once. Raises as `renew` does.
         """
         done: Args = [item for part, found in (finished or {}).items() for item in (part.name, json.dumps(found))]
         done += [item for part in gone for item in (part.name, "")]
@@ -273,7 +273,14 @@ class Worklist:
         with translated():
             stored = cast("dict[bytes, bytes]", self._redis.hgetall(keys.done(document_id)))
         parts = {part_of(name.decode()): json.loads(found) for name, found in stored.items()}
-        return dict(sorted(parts.items(), key=lambda item: item[0].first))
+        ranges = {part: found for part, found in parts.items() if part.step is Step.PAGES}
+        return dict(sorted(ranges.items(), key=lambda item: item[0].first))
+
+    def planned(self, document_id: str) -> Any:
+        """What `settle` was given of `PLAN`, in this attempt or an earlier one; None when it was given nothing."""
+        with translated():
+            found = cast("bytes | None", self._redis.hget(keys.done(document_id), PLAN.name))
+        return None if found is None else json.loads(found)
 
     def in_hand(self) -> list[str]:
         """The documents of which some part may be in hand."""

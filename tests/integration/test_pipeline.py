@@ -8,9 +8,10 @@ import json
 import logging
 import socket
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -23,12 +24,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy.engine import make_url
 
-from ingest_worker import shift
+from ingest_worker import sandbox, shift
 from ingest_worker.desk import Desk
 from ingest_worker.drain import Drain
 from ingest_worker.pipeline import LOSSES_TO_GIVE_UP, LOSSES_TO_HALVE
 from ingest_worker.sandbox import Sandbox
 from ingest_worker.shift import Shift
+from ingest_worker.stages import parse
+from ingest_worker.stages.reading import Document
 from ingest_worker.tasks import work_for_a_while
 from ingest_worker.workbench import Workbench
 from shared import database, keys, task_names
@@ -42,10 +45,11 @@ from shared.parts import CHUNK, LOAD, PLAN, Part, pages
 from shared.protocol import State
 from shared.sealing import Seal
 from shared.source import Source
-from shared.storage import pages_folder, source_path, text_path
+from shared.storage import pages_folder, sections_path, source_path, text_path
 from shared.store import Store, utc_now
 from shared.worklist import Claim, Worklist
 from tests import pdfs, texts
+from tests.awaiting import wait_until
 
 DOCUMENT = "01hzzzzzzzzzzzzzzzzzzzzzzz"
 
@@ -705,3 +709,141 @@ def test_other_formats_pass_every_stage_too(bench, media_type, content):
     assert all(text[chunk.start : chunk.end] == chunk.text for chunk in chunks)
     tables = [table for chunk in chunks for table in chunk.tables]
     assert [len(table) for table in tables] == ([] if media_type is MediaType.TEXT else [3])
+
+
+@pytest.fixture
+def conversions(monkeypatch, tmp_path) -> Callable[[], int]:
+    """How often a file was opened by the reader of its format, in whatever process."""
+    opened, opening = tmp_path / "opened", parse.opened
+    opened.touch()
+
+    def counted(*how: Any) -> AbstractContextManager[Document]:
+        with opened.open("a") as file:
+            file.write("x")
+        return opening(*how)
+
+    monkeypatch.setattr(parse, "opened", counted)
+    return lambda: len(opened.read_text())
+
+
+WITHOUT_PAGES = pytest.mark.parametrize(
+    ("media_type", "content"),
+    [
+        (MediaType.TEXT, b"Some words.\n\n" * 10_000),
+        (MediaType.MARKDOWN, texts.markdown(40)),
+        (MediaType.HTML, texts.html(40)),
+        (MediaType.DOCX, texts.docx(40)),
+    ],
+    ids=["text", "markdown", "html", "docx"],
+)
+
+
+@WITHOUT_PAGES
+def test_a_file_without_pages_is_converted_once_for_all_workers(
+    bench_with, monkeypatch, conversions, media_type, content
+):
+    """Each part falls to another, who opens the document anew; the chunks are those that a single one makes."""
+    bench = bench_with(pages_per_part=4)
+    bench.upload(content, media_type=media_type)
+    bench.run()
+    expected = list(bench.table.of(DOCUMENT))
+    bench.store.delete(DOCUMENT)
+    bench.storage.remove(DOCUMENT)
+    before = conversions()
+    monkeypatch.setattr(sandbox, "PAGES_PER_PROCESS", 3)  # of a PDF
+    bench.upload(content, media_type=media_type)
+    parts = sum(bench.run(1) for _ in range(20))
+    assert parts > 1 + 2 + 2
+    assert conversions() == before + 1
+    assert bench.state().status is Status.COMPLETED
+    assert list(bench.table.of(DOCUMENT)) == expected
+    assert _stored(bench) == ["chunks.jsonl", "source", "text.txt"]
+
+
+def test_the_next_attempt_converts_nothing_again(bench, conversions):
+    """What the one before had converted is there, as the pages are that it had parsed."""
+    bench.upload(texts.html(40), media_type=MediaType.HTML)
+    bench.run(2)  # the plan and a range
+    bench.store.record(DOCUMENT, 1, Status.CANCELLED, "Cancelled")
+    bench.store.begin_attempt(DOCUMENT)
+    bench.run()
+    assert (bench.state().status, bench.state().attempt) == (Status.COMPLETED, 2)
+    assert conversions() == 1
+
+
+def test_a_conversion_that_is_gone_is_made_again(bench_with, conversions):
+    """By whoever needs it, for all that come after."""
+    bench = bench_with(pages_per_part=4)
+    bench.upload(texts.html(40), media_type=MediaType.HTML)
+    bench.run(2)  # the plan and a range
+    bench.storage.remove(sections_path(DOCUMENT, bench._workbench.worklist.planned(DOCUMENT)["sections"]))
+    parts = sum(bench.run(1) for _ in range(20))
+    assert parts > 2 + 2
+    assert bench.state().status is Status.COMPLETED
+    assert conversions() == 2
+
+
+def test_what_a_worker_converted_that_lost_the_document_is_read_by_nobody(bench):
+    """Each has a file of its own, and the record says which one counts."""
+    bench.upload(texts.html(12), media_type=MediaType.HTML)
+    with bench.storage.writing(sections_path(DOCUMENT, "1.0")) as file:
+        file.write(b"nonsense\n")
+    bench.run(1)
+    with bench.storage.writing(sections_path(DOCUMENT, "1.1")) as file:
+        file.write(b"nonsense\n")
+    bench.run()
+    assert bench.state().status is Status.COMPLETED
+
+
+def test_a_conversion_is_stored_only_as_far_as_text_is_taken(bench_with):
+    """A small file may become a text without end."""
+    bench = bench_with(max_document_characters=20_000)
+    bench.upload(texts.html(40), media_type=MediaType.HTML)
+    assert bench.run() == 1
+    assert bench.state().error.code == "too_much_text"
+    assert bench.storage.names(pages_folder(DOCUMENT)) == set()
+
+
+def test_a_section_that_is_too_large_is_left_out_and_taken_once_it_may_be_larger(bench_with):
+    """The limit is that of the worker that reads it, not of the one that has converted the file."""
+    strict = bench_with(max_page_characters=5000)
+    strict.upload(texts.html(40), media_type=MediaType.HTML)
+    strict.run(2)  # the plan and a range
+    bench = bench_with()
+    bench.run()
+    left_out = {number for warning in bench.state().warnings for number in warning.pages}
+    assert left_out
+    assert max(left_out) <= 8
+
+
+def test_who_waits_for_a_conversion_sees_that_it_goes_on(bench, monkeypatch, tmp_path):
+    """What is done, and signs of life; how far it is nobody knows."""
+    monkeypatch.setattr("shared.worklist.BEAT_SECONDS", 0.05)
+    monkeypatch.setattr("ingest_worker.lease.BEAT_SECONDS", 0.05)
+    opening, enough = parse.opened, tmp_path / "enough"
+
+    def slow(*how: Any) -> AbstractContextManager[Document]:
+        wait_until(enough.exists)
+        return opening(*how)
+
+    monkeypatch.setattr(parse, "opened", slow)
+    bench.upload(texts.html(12), media_type=MediaType.HTML)
+    worker = threading.Thread(target=bench.run)
+    worker.start()
+    wait_until(lambda: bench.state().message == "Converting the file")
+    first = bench.state().alive_at
+    wait_until(lambda: bench.state().alive_at > first)
+    assert bench.state().progress == 0
+    enough.touch()
+    worker.join()
+    assert bench.state().status is Status.COMPLETED
+
+
+def test_chunks_of_a_file_without_pages_are_there_before_the_document_is_completed(bench, make_app):
+    """What is stored beside the ranges is none of them."""
+    http = make_app().test_client()
+    bench.upload(texts.html(40), media_type=MediaType.HTML)
+    bench.run(2)  # the plan and a range
+    answer = http.get(f"/ingestions/{DOCUMENT}/chunks")
+    assert answer.headers["Ingest-Partial"] == "true"
+    assert json.loads(answer.data.splitlines()[0])["page_first"] == 1
