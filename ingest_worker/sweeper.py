@@ -115,7 +115,7 @@ class Sweeper:
         except AlreadyFinished:
             self._store.retire(document_id)
         except UnknownIngestion:
-            self._worklist.forget(document_id)
+            self._store.forget(document_id)
         else:
             for part in standing.lost:
                 log.warning("worker.lost", id=document_id, part=part.name)

@@ -102,6 +102,7 @@ class Store:
             turn = self._enrol(document_id, now)
             args = [self._history_events, turn, PLAN.name, len(stored_source), *stored_source, *_flat(fields)]
             _, payload = self._create(keys=keys.of_document(document_id), args=args)
+            self._enrol(document_id, now)  # a sweeper that found only the name may have struck it off: see `forget`
             self._redis.zadd(keys.READY, {document_id: turn}, nx=True)
         return State.from_json(payload)
 
@@ -215,13 +216,40 @@ class Store:
             with self._redis.pipeline(transaction=False) as pipe:
                 outbox.lead_to(pipe, document_id)  # first: once it is struck off below, nobody comes by here again
                 pipe.zadd(keys.FINISHED, {document_id: round(self._clock().timestamp() * 1000)})
-                for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED):
-                    pipe.zrem(key, document_id)
-                pipe.hget(keys.state(document_id), "status")
-                status = pipe.execute()[-1]
-            if status and Status(json.loads(status)) not in FINAL:  # somebody has begun the next attempt meanwhile
-                self._redis.zadd(keys.READY, {document_id: self._enrol(document_id, self._clock())})
-                self.seats.keep([document_id])
+                pipe.execute()
+            status = self._strike_off(document_id)
+            if status and status not in FINAL:  # somebody has begun the next attempt meanwhile
+                self._enter_again(document_id)
+
+    def forget(self, document_id: str) -> None:
+        """Strike off a name behind which there was no document. If it is created meanwhile, it is found nevertheless.
+
+        Whoever creates it enters the name before the document is there, and again after; here the name is struck off
+        first, and then the document is looked for. If it is there by then, the name is entered here. If not, the name
+        was struck off before the document was there, so before it is entered the second time.
+        """
+        with translated():
+            if self._strike_off(document_id):  # final or not: the next audit does what is due
+                self._enter_again(document_id)
+
+    def _strike_off(self, document_id: str) -> Status | None:
+        """Lead nobody to a document any more. Gives its status after that; None when there is no such document."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED):
+                pipe.zrem(key, document_id)
+            pipe.hget(keys.state(document_id), "status")
+            status = pipe.execute()[-1]
+        return Status(json.loads(status)) if status else None
+
+    def _enter_again(self, document_id: str) -> None:
+        """A document that should not have been struck off, in any state: a name too many is mended by the audit."""
+        now = self._clock()
+        turn = self._enrol(document_id, now)
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(keys.LEASED, {document_id: round(now.timestamp() * 1000)}, nx=True)  # perhaps a part is claimed
+            pipe.zadd(keys.READY, {document_id: turn}, nx=True)
+            pipe.execute()
+        self.seats.keep([document_id])
 
     def state(self, document_id: str) -> State:
         """The present state. Raises `UnknownIngestion`."""

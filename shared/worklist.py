@@ -313,13 +313,6 @@ class Worklist:
             for name, _ in self._redis.zscan_iter(keys.ACTIVE):
                 yield name.decode()
 
-    def forget(self, document_id: str) -> None:
-        """Strike off a document that is final or gone."""
-        with translated(), self._redis.pipeline(transaction=False) as pipe:
-            for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED):
-                pipe.zrem(key, document_id)
-            pipe.execute()
-
     def queue(self, most: int) -> list[Queued]:
         """The first documents that wait for a worker, in the order in which they came."""
         fields = ("status", "attempt", "queue_position", "eta_seconds")

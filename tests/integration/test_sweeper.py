@@ -134,6 +134,51 @@ def test_whatever_leads_to_a_document_is_mended_in_time(sweeper, store, worklist
     assert worklist.claim().document_id == "lost"
 
 
+def test_a_name_whose_document_is_created_meanwhile_is_not_struck_off(sweeper, store, worklist, client, monkeypatch):
+    """The sweeper found no document behind it; the document is there, and its upload answered, when it goes on."""
+    forget = sweeper._store.forget
+
+    def forget_late(document_id: str) -> None:
+        store.create(document_id, SOURCE)
+        forget(document_id)
+
+    monkeypatch.setattr(sweeper._store, "forget", forget_late)
+    client.zadd(keys.ACTIVE, {"d": 5})  # as `create` begins
+    client.zadd(keys.QUEUED, {"d": 5})
+    wait_until(lambda: (sweeper.sweep(), client.exists(keys.state("d")))[1], what="the audit that comes by")
+    assert (worklist.overview().queued, worklist.overview().running) == (1, 0)
+    assert list(worklist.every()) == ["d"]
+    assert worklist.claim().document_id == "d"
+
+
+def test_a_name_that_is_struck_off_before_its_document_is_there_is_entered_again(
+    sweeper, store, worklist, client, monkeypatch
+):
+    """By whoever creates it: the sweeper was done with it in between."""
+    create = store._create
+
+    def create_late(**how):
+        wait_until(lambda: (sweeper.sweep(), not client.exists(keys.ACTIVE))[1], what="a full audit")
+        return create(**how)
+
+    monkeypatch.setattr(store, "_create", create_late)
+    store.create("d", SOURCE)
+    assert (worklist.overview().queued, worklist.overview().running) == (1, 0)
+    assert list(worklist.every()) == ["d"]
+    assert worklist.claim().document_id == "d"
+
+
+def test_what_ended_just_when_its_name_was_struck_off_is_retired(sweeper, store, worklist, client):
+    """Also when whoever recorded the end came no further."""
+    store.create("d", SOURCE)
+    store.record("d", 1, Status.CANCELLED, "Cancelled")
+    client.delete(keys.FINISHED, keys.READY)
+    store.forget("d")
+    wait_until(lambda: (sweeper.sweep(), client.exists(keys.FINISHED))[1], what="a full audit")
+    assert not client.exists(keys.ACTIVE, keys.QUEUED)
+    assert worklist.claim() is None
+
+
 def test_who_waits_is_told_the_place_in_the_queue(sweeper, store, worklist):
     """From 1; it moves up when one before has begun, and has none when its own turn has come."""
     for name in ("a", "b", "c"):
