@@ -20,7 +20,10 @@ def livez() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """200 when uploads and streams will be served; 503 without Redis, and from the first moment of a shutdown."""
+    """200 when requests will be served; 503 without Redis, and from the first moment of a shutdown.
+
+    A full Redis still answers whoever looks, at any node; uploads are told by themselves to come again.
+    """
     if current_app.config.get(DRAINING):
         raise StoreUnavailable("This process is shutting down.")
     services.current().store.ping()

@@ -62,7 +62,7 @@ def create() -> Response:
     key = idempotency.checked(request.headers.get(idempotency.HEADER))
     _refuse_what_is_announced()
     boundary = forms.boundary_of(request.content_type)
-    current.store.ping()  # before a gigabyte is taken in for nothing
+    current.store.check_room()  # before a gigabyte is taken in for nothing
     if not _came_before(key):  # what did may be answered without a seat
         current.store.seats.check(caller().tenant)
     try:

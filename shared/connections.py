@@ -28,6 +28,9 @@ HASTY_TIMEOUT_SECONDS = 1.5
 #: A web process waits for a free connection rather than open another: viewers must not cost Redis anything.
 WEB_CONNECTIONS = 4
 
+#: What redis-py puts before the reply to a command of a pipeline. It has no class for MISCONF.
+OF_PIPELINE = "caused error: "
+
 
 def hasty_client(settings: Settings) -> redis.Redis:
     """For the web tier: a caller waits, so one quick retry and then `redis.ConnectionError`, within about 3 s."""
@@ -61,7 +64,7 @@ def pubsub_connection(settings: Settings) -> AbstractConnection:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """What redis-py raises in the block when Redis can't be reached becomes `StoreUnavailable`.
+    """What redis-py raises in the block when Redis can't be reached, or takes nothing, becomes `StoreUnavailable`.
 
     So does a script that is unknown though it has just been sent: Redis was restarted in between.
     """
@@ -69,6 +72,16 @@ def translated() -> Iterator[None]:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, NoScriptError, OSError) as error:
         raise StoreUnavailable("Redis can't be reached.") from error
+    except redis.ResponseError as error:
+        if not _is_full(error):
+            raise
+        raise StoreUnavailable("Redis has no room.") from error
+
+
+def _is_full(error: redis.ResponseError) -> bool:
+    """Whether Redis refuses to write for want of memory, or because it can't save: its disk is full, say."""
+    reply = str(error).rpartition(OF_PIPELINE)[2]
+    return isinstance(error, redis.OutOfMemoryError) or reply.startswith("MISCONF ")
 
 
 def _options(retry: Retry, answer_seconds: float = ANSWER_TIMEOUT_SECONDS) -> dict[str, Any]:

@@ -270,7 +270,7 @@ class TooManyDocuments(Exhausted):
 
 
 class StoreUnavailable(IngestError):
-    """Redis or the broker can't be reached; the same request may succeed in ``retry_after_seconds``."""
+    """Redis or the broker can't be reached, or has no room; the same request may succeed in ``retry_after_seconds``."""
 
     code = "unavailable"
     status = 503

