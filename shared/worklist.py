@@ -257,16 +257,34 @@ class Worklist:
         """
         at = encode(timestamp(self._clock()))
         with translated():
-            seen = self._redis.zscore(keys.LEASED, document_id)
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.zscore(keys.LEASED, document_id)
+                pipe.zscore(keys.ACTIVE, document_id)
+                seen, since = pipe.execute()
             args: Args = [listed(FINAL), PLAN.name, at, self._history_events, self._lease_ms]
-            code, lost, waiting, running, turn = self._lapse(keys=keys.of_document(document_id), args=args)
+            code, lost, waiting, running, turn, pending = self._lapse(keys=keys.of_document(document_id), args=args)
             if code in _REFUSALS:
                 raise _REFUSALS[code](f"{document_id} is not on its way.")
             if waiting:
                 self._redis.zadd(keys.READY, {document_id: turn}, nx=not lost)
+            self._mend_queued(document_id, since if pending and waiting else None)
             if not running and seen is not None:
                 self._strike(keys=[keys.LEASED], args=[document_id, f"{seen:.0f}"])
         return Standing(tuple(part_of(name.decode()) for name in lost), waiting, running)
+
+    def _mend_queued(self, document_id: str, since: float | None) -> None:
+        """Enter a document among those that wait for a worker, if it does ``since`` then; strike off one that does not.
+
+        One that has just been claimed may be there too long: it is in hand, so it is looked over again soon.
+        """
+        with self._redis.pipeline(transaction=False) as pipe:
+            if since is not None:
+                pipe.zadd(keys.QUEUED, {document_id: since}, nx=True)
+            pipe.zscore(keys.QUEUED, document_id)
+            pipe.hget(keys.state(document_id), "status")  # after it was entered: it may have ended before that
+            queued, status = pipe.execute()[-2:]
+        if queued is not None and (status is None or json.loads(status) != Status.PENDING):
+            self._redis.zrem(keys.QUEUED, document_id)
 
     def done(self, document_id: str) -> dict[Part, Any]:
         """The ranges that are parsed, in order of their pages, each with what `settle` was given of it."""

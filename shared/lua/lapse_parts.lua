@@ -6,8 +6,9 @@
 -- ARGV[4]  history_events   how many events the stream keeps, about
 -- ARGV[5]  lease_ms         how long a lease is: so long before its end was the last sign of life
 --
--- Returns   {code, lost, waiting, running, turn}: 'running', 'unknown_ingestion' or 'already_finished'; the names of the
---           parts that were taken back; how many wait and run now; the document's turn
+-- Returns   {code, lost, waiting, running, turn, pending}: 'running', 'unknown_ingestion' or 'already_finished'; the
+--           names of the parts that were taken back; how many wait and run now; the document's turn; 1 when nobody has
+--           begun it
 -- Publishes the event "Worker lost, ..." when there was one
 local final, first_part, at, history_events, lease_ms = unpack(ARGV)
 
@@ -19,10 +20,10 @@ end
 
 local status = standing()
 if not status then
-  return {'unknown_ingestion', {}, 0, 0, 0}
+  return {'unknown_ingestion', {}, 0, 0, 0, 0}
 end
 if listed(final, status) then
-  return {'already_finished', {}, 0, 0, 0}
+  return {'already_finished', {}, 0, 0, 0, 0}
 end
 local lost = redis.call('ZRANGEBYSCORE', RUNNING, '-inf', now_ms())
 local resume
@@ -47,5 +48,5 @@ if redis.call('ZCARD', WAITING) == 0 and redis.call('ZCARD', RUNNING) == 0 then
 end
 return {
   'running', lost, redis.call('ZCARD', WAITING), redis.call('ZCARD', RUNNING),
-  tonumber(redis.call('HGET', WORK, 'turn') or 0),
+  tonumber(redis.call('HGET', WORK, 'turn') or 0), status == 'PENDING' and 1 or 0,
 }

@@ -18,7 +18,7 @@ from shared.documents import Chunk
 from shared.errors import UnknownIngestion
 from shared.jobs import Status
 from shared.parts import PLAN, pages
-from shared.protocol import Failure
+from shared.protocol import Failure, State
 from shared.store import Store, utc_now
 from shared.worklist import Plan, Worklist
 from tests.awaiting import wait_until
@@ -72,7 +72,7 @@ def test_it_sends_nothing_when_there_is_nothing_to_do(sweeper, client):
 
 
 def test_it_takes_back_what_a_lost_worker_had(sweeper, store, worklist):
-    """And what is final by then it strikes off."""
+    """Viewers hear of it, and then that the document waits; what is final by then it strikes off."""
     store.create("d", SOURCE)
     store.create("e", SOURCE)
     worklist.claim()
@@ -81,9 +81,11 @@ def test_it_takes_back_what_a_lost_worker_had(sweeper, store, worklist):
 
     def taken_back() -> bool:
         sweeper.sweep()
-        return store.state("d").message.startswith("Worker lost")
+        return store.state("d").queue_position == 1
 
     wait_until(taken_back, what="the end of the lease")
+    told = [State.from_json(event).message for _, event in store.histories([("d", 0)])["d", 0].events]
+    assert told[-2:] == ["Worker lost, starting this step again", "Waiting for a worker"]
     again = worklist.claim()
     assert (again.document_id, again.part, again.lost) == ("d", PLAN, 1)
     assert other.document_id == "e"
@@ -194,6 +196,42 @@ def test_who_waits_is_told_the_place_in_the_queue(sweeper, store, worklist):
     store.record("a", 1, Status.PARSING, "Opening the file", progress=0, held=claim.held)
     sweeper.sweep()
     assert [store.state(name).queue_position for name in "abc"] == [None, 1, 2]
+
+
+def test_a_document_that_a_worker_was_lost_with_before_it_was_begun_waits_where_it_stood(
+    sweeper, store, worklist, client
+):
+    """It is counted, and told its place, as before: no two have the same."""
+    for name in "abc":
+        store.create(name, SOURCE)
+    before = worklist.overview()
+    lost = worklist.claim()
+    client.zadd(keys.running(lost.document_id), {PLAN.name: 1})  # its lease ends
+    sweeper.sweep()
+    assert [store.state(name).queue_position for name in "abc"] == [1, 2, 3]
+    assert worklist.overview().queued == before.queued == 3
+    assert worklist.overview().oldest_queued_seconds >= before.oldest_queued_seconds
+
+
+def test_no_document_is_counted_among_those_that_wait_when_it_does_not(sweeper, store, worklist, client, monkeypatch):
+    """Whatever was left amiss there; also when it ends, or goes, while it is looked over."""
+    for name in "ab":
+        store.create(name, SOURCE)
+    claim = worklist.claim()
+    store.record(claim.document_id, 1, Status.PARSING, "Opening the file", progress=0, held=claim.held)
+    client.zadd(keys.QUEUED, {claim.document_id: 1})
+    sweeper.sweep()
+    assert client.zrange(keys.QUEUED, 0, -1) == [b"b"]
+    lapse = worklist._lapse
+
+    def lapse_early(**how):
+        answer = lapse(**how)
+        store.record("b", 1, Status.CANCELLED, "Cancelled")
+        return answer
+
+    monkeypatch.setattr(worklist, "_lapse", lapse_early)
+    worklist.lapse("b")
+    assert worklist.overview().queued == 0
 
 
 def test_who_waits_is_told_the_time_when_there_is_a_rate(app, settings, store, worklist, client):
