@@ -13,7 +13,7 @@ from itertools import accumulate
 #: The rate is that of the last minute.
 WINDOW_SECONDS = 60.0
 
-#: Less than this says little.
+#: Less work than this says little.
 LEAST_SECONDS = 3.0
 
 
@@ -25,29 +25,50 @@ class Prospect:
     eta_seconds: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    now: float
+    served_bytes: int
+    #: For how long something was in hand, since the first look.
+    worked_seconds: float
+    is_at_work: bool
+
+
 class Rate:
-    """How many bytes of documents all workers parse in a second, from a counter that is looked at now and then."""
+    """How many bytes of documents all workers parse in a second of work, from a counter that is looked at now and then.
+
+    Time counts while something is in hand: workers that have had nothing to do are not slow.
+    """
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
+        self._looks: deque[_Look] = deque()
 
-    def see(self, now: float, served_bytes: int) -> None:
-        """The counter stands at ``served_bytes``; ``now`` in seconds from anywhere."""
-        if self._seen and served_bytes < self._seen[-1][1]:
-            self._seen.clear()  # another Redis, or an emptied one
-        self._seen.append((now, served_bytes))
-        while now - self._seen[0][0] > WINDOW_SECONDS:
-            self._seen.popleft()
+    def see(self, now: float, served_bytes: int, *, is_at_work: bool) -> None:
+        """The counter stands at ``served_bytes``; ``now`` in seconds from anywhere; something is in hand, or not."""
+        if self._looks and served_bytes < self._looks[-1].served_bytes:
+            self._looks.clear()  # another Redis, or an emptied one
+        worked_seconds = 0.0
+        if self._looks:
+            last = self._looks[-1]
+            has_worked = is_at_work or last.is_at_work or served_bytes > last.served_bytes
+            worked_seconds = last.worked_seconds + (now - last.now if has_worked else 0.0)
+        self._looks.append(_Look(now, served_bytes, worked_seconds, is_at_work))
+        while now - self._looks[0].now > WINDOW_SECONDS:
+            self._looks.popleft()
 
     @property
     def bytes_per_second(self) -> float | None:
-        """None while nothing has been served in the window, or too little time has passed."""
-        if not self._seen:
+        """None while nothing has been served in the window, or too little time was worked."""
+        if not self._looks:
             return None
-        (began, first), (now, last) = self._seen[0], self._seen[-1]
-        if now - began < LEAST_SECONDS or last == first:
+        first, last = self._looks[0], self._looks[-1]
+        worked_seconds, served_bytes = (
+            last.worked_seconds - first.worked_seconds,
+            last.served_bytes - first.served_bytes,
+        )
+        if worked_seconds < LEAST_SECONDS or not served_bytes:
             return None
-        return (last - first) / (now - began)
+        return served_bytes / worked_seconds
 
 
 def prospects(sizes_bytes: Sequence[int], left_bytes: Sequence[int], rate: float | None) -> Iterator[Prospect]:

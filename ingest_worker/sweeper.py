@@ -77,11 +77,13 @@ class Sweeper:
         """Look over what is in hand and some of the rest, and call for workers. Raises `StoreUnavailable`."""
         if not self._holds_lock():
             return
+        in_hand = self._worklist.in_hand()
         if self._clock() >= self._may_take_back_at:
             audited = self._next_to_audit()
             self._store.seats.keep(audited)
-            for document_id in {*self._worklist.in_hand(), *audited}:
+            for document_id in {*in_hand, *audited}:
                 self._look_over(document_id)
+        self._rate.see(self._clock(), self._worklist.served_bytes(), is_at_work=bool(in_hand))
         self._tell_the_waiting()
         try:
             self._call_workers()
@@ -139,7 +141,6 @@ class Sweeper:
             self._tidy_at = self._clock() + TIDY_SECONDS
 
     def _tell_the_waiting(self) -> None:
-        self._rate.see(self._clock(), self._worklist.served_bytes())
         queue = self._worklist.queue(MOST_TOLD)
         if not queue:
             return

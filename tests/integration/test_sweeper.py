@@ -241,7 +241,9 @@ def test_who_waits_is_told_the_time_when_there_is_a_rate(app, settings, store, w
     store.create("a", SOURCE)
     sweeper.sweep()
     assert store.state("a").eta_seconds is None
-    now[0] = 10.0
+    now[0] = 50.0
+    sweeper.sweep()  # nothing was in hand until then
+    now[0] = 60.0
     client.incrby(keys.SERVED, SOURCE.size_bytes)
     sweeper.sweep()
     assert store.state("a").eta_seconds == 10.0

@@ -15,7 +15,7 @@ def test_the_rate_is_that_of_the_last_minute():
     """What was fast an hour ago says nothing."""
     rate = Rate()
     for second in range(200):
-        rate.see(second, second * 1000 if second < 100 else 100_000 + (second - 100) * 10)
+        rate.see(second, second * 1000 if second < 100 else 100_000 + (second - 100) * 10, is_at_work=True)
     assert rate.bytes_per_second == pytest.approx(10)
 
 
@@ -28,8 +28,27 @@ def test_there_is_no_rate_before_there_is_one(seen):
     """Nobody is told a time that is not measured."""
     rate = Rate()
     for now, served in seen:
-        rate.see(now, served)
+        rate.see(now, served, is_at_work=True)
     assert rate.bytes_per_second is None
+
+
+@pytest.mark.parametrize("idle", [range(300), range(304, 330)], ids=["before", "in between"])
+def test_the_time_in_which_nothing_was_in_hand_is_not_counted(idle):
+    """A megabyte a second, whenever somebody was at work, is that and not a twelfth of it."""
+    rate, served = Rate(), 0
+    for second in range(335):
+        is_at_work = second >= 300 and second not in idle
+        served += 1_000_000 * is_at_work
+        rate.see(second, served, is_at_work=is_at_work)
+    assert rate.bytes_per_second == pytest.approx(1_000_000, rel=0.1)
+
+
+def test_what_was_begun_and_done_between_two_looks_is_counted():
+    """With all the time between them: nobody knows how much of it was worked."""
+    rate = Rate()
+    for second in range(0, 20, 2):
+        rate.see(second, 100 * second, is_at_work=False)
+    assert rate.bytes_per_second == pytest.approx(100)
 
 
 @given(SIZES, SIZES, st.floats(1, 10**6))
