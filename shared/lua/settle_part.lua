@@ -35,6 +35,7 @@ if total ~= '' then
   redis.call('HSET', WORK, 'characters', characters) -- of what is kept; planned again it is not counted twice
   redis.call('HSET', WORK, 'total', total, 'verb', verb, 'unit', unit, 'reached', kept, 'high', kept,
     'reported', -1, 'reported_ms', 0, 'mark_ms', now, 'mark_pages', kept, 'older_ms', now, 'older_pages', kept)
+  redis.call('HDEL', WORK, 'due_ms', 'least_ms')
 end
 local pages = 0
 for i = 18, 17 + n, 2 do

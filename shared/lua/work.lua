@@ -52,18 +52,30 @@ local function shortest(number)
   return (string.gsub(string.format('%.1f', number), '%.0$', ''))
 end
 
--- Seconds until all pages are read, from the rate over the last 5 to 10 s; 'null' until there is one.
-local function eta(now, high, total)
+-- Pages have come: when will all be read, at the rate since the older of two marks? The marks move when pages come,
+-- not with time: after 5 s, and as many pages as parts are in hand. So the rate is that of the last 5 to 10 s, or of
+-- the last few pages where they are slow. Until the next page nothing is known of more than those in hand: `least_ms`
+-- is the time of all others.
+local function foresee(now, high, total)
   local work = redis.call('HMGET', WORK, 'mark_ms', 'mark_pages', 'older_ms', 'older_pages')
   local mark_ms, mark_pages, older_ms, older_pages = unpack(work)
-  if now - mark_ms >= 5000 then
-    redis.call('HSET', WORK, 'older_ms', mark_ms, 'older_pages', mark_pages, 'mark_ms', now, 'mark_pages', high)
-  end
+  local in_hand = math.max(1, redis.call('ZCARD', RUNNING))
   local pages, elapsed_ms = high - older_pages, now - older_ms
-  if pages <= 0 or elapsed_ms <= 0 then
-    return 'null'
+  if pages > 0 and elapsed_ms > 0 then
+    local page_ms = elapsed_ms / pages
+    redis.call('HSET', WORK, 'due_ms', string.format('%.0f', now + (total - high) * page_ms),
+      'least_ms', string.format('%.0f', math.max(0, total - high - in_hand) * page_ms))
   end
-  return shortest((total - high) * elapsed_ms / pages / 1000)
+  if now - mark_ms >= 5000 and high - mark_pages >= in_hand then
+    redis.call('HSET', WORK, 'older_ms', mark_ms, 'older_pages', mark_pages,
+      'mark_ms', string.format('%.0f', now), 'mark_pages', high)
+  end
+end
+
+-- Seconds until all pages are read: counts down from one page to the next; 'null' until there is a rate.
+local function eta(now)
+  local due_ms, least_ms = unpack(redis.call('HMGET', WORK, 'due_ms', 'least_ms'))
+  return due_ms and shortest(math.max(due_ms - now, tonumber(least_ms)) / 1000) or 'null'
 end
 
 -- Reports how many pages are read: when all are, when the last report is an interval ago and there is something new,
@@ -79,12 +91,15 @@ local function report(at, first_percent, last_percent, interval_ms, beat_ms, his
   if not ((high > reported and due) or now - reported_ms >= tonumber(beat_ms)) then
     return
   end
+  if high > reported then
+    foresee(now, high, total)
+  end
   redis.call('HSET', WORK, 'reported', high, 'reported_ms', string.format('%.0f', now))
   record({
     'progress', shortest(first_percent + (last_percent - first_percent) * high / total),
     'message', string.format('"%s %d of %d %s"', work[5], high, total, work[6]),
     'stage', string.format('{"done":%d,"total":%d,"unit":"%s"}', high, total, work[6]),
-    'eta_seconds', eta(now, high, total),
+    'eta_seconds', eta(now),
     'at', at, 'updated_at', at, 'alive_at', at,
   }, history_events)
 end

@@ -541,3 +541,57 @@ def test_the_time_left_follows_the_measured_rate(store, worklist):
         threading.Event().wait(0.05)
         worklist.renew(claim, read)
     assert 0.05 * 5 * 0.9 <= store.state("d").eta_seconds <= 5
+
+
+def time_passes(client, seconds: float) -> None:
+    """As far as the time left is concerned: the clock is the server's, so what it is compared with goes back."""
+    for field in ("mark_ms", "older_ms", "reported_ms", "due_ms"):
+        if client.hexists(keys.work("d"), field):
+            client.hincrby(keys.work("d"), field, round(-1000 * seconds))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_time_left_of_slow_pages_counts_down_between_them(store, worklist, client, workers):
+    """Pages of 15 s: as soon as there is a rate it is told, and neither goes away nor grows while they are read."""
+    planned(store, worklist, "d", 8, size=8 // workers)
+    claims = [worklist.claim() for _ in range(workers)]
+    whole = 8 * 15 // workers
+    told = []
+    for second in range(1, whole):
+        time_passes(client, 1)
+        for claim in claims:
+            worklist.renew(claim, second // 15)
+        told.append(store.state("d").eta_seconds)
+    assert told[:14] == [None] * 14
+    assert told[14:] == pytest.approx([whole - second for second in range(15, whole)], abs=3)
+
+
+def test_the_time_left_stands_while_a_page_takes_longer_than_those_before(store, worklist, client):
+    """At the time of the pages behind it. It never reaches zero before the end, and follows when the page has come."""
+    planned(store, worklist, "d", 8)
+    claim = worklist.claim()
+    for read in (1, 2):
+        time_passes(client, 15)
+        worklist.renew(claim, read)
+    told = []
+    for _ in range(6):
+        time_passes(client, 10)
+        worklist.renew(claim, 2)
+        told.append(store.state("d").eta_seconds)
+    assert told == pytest.approx([80, 75, 75, 75, 75, 75], abs=2)
+    worklist.renew(claim, 3)
+    assert store.state("d").eta_seconds == pytest.approx(5 * 75 / 2, abs=2)
+    worklist.renew(claim, 8)
+    assert store.state("d").eta_seconds == 0
+
+
+def test_the_time_left_of_pages_that_are_counted_again_is_not_that_of_before(store, worklist, client):
+    """The plan was lost and made again: the rate is measured anew."""
+    planned(store, worklist, "d", 20)
+    time_passes(client, 10)
+    worklist.renew(worklist.claim(), 2)
+    assert store.state("d").eta_seconds == pytest.approx(90, abs=2)
+    client.delete(keys.waiting("d"), keys.running("d"))
+    worklist.lapse("d")
+    worklist.settle(worklist.claim(), rest=[pages(1, 20)], plan=Plan(20, 0, "pages"))
+    assert store.state("d").eta_seconds is None
