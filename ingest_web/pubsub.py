@@ -19,6 +19,12 @@ from redis.connection import AbstractConnection
 #: Messages are small; one read takes many, but not so many that nobody else has a turn for long.
 READ_BYTES = 64 * 1024
 
+#: The answer to PING while nothing is subscribed to.
+PONG = b"PONG"
+
+#: So begins what a Redis that can't save answers to PING. Of what is sent here it refuses nothing else.
+CAN_NOT_SAVE = "MISCONF "
+
 _INCOMPLETE = object()
 
 #: ``[b"message", channel, data]``, ``[b"subscribe", channel, count]``, or ``[b"pong", b""]``; ``b"PONG"`` while nothing
@@ -50,6 +56,8 @@ class PubSub:
         self._read()
         messages = []
         while (message := self._reader.gets()) is not _INCOMPLETE:
+            if isinstance(message, Exception) and str(message).startswith(CAN_NOT_SAVE):
+                message = PONG
             if isinstance(message, Exception):
                 raise redis.ConnectionError(f"Redis refused: {message}") from message
             messages.append(message)

@@ -82,9 +82,9 @@ class Store:
         self._redis.connection_pool.disconnect()
 
     def ping(self) -> None:
-        """Return when Redis answers."""
+        """Return when Redis answers: it may have no room, and refuse PING for that."""
         with translated():
-            self._redis.ping()
+            self._redis.exists(keys.ACTIVE)
 
     def check_room(self) -> None:
         """Return when Redis takes what is recorded: it can be full, and still answer."""

@@ -16,7 +16,8 @@ import pytest
 import redis
 
 from ingest_web import forms, services
-from shared import keys, task_names
+from ingest_web.pubsub import PONG, Message, PubSub
+from shared import connections, keys, task_names
 from shared.sealing import Seal
 from shared.storage import source_path
 from shared.worklist import Worklist
@@ -208,13 +209,14 @@ def test_an_upload_that_redis_has_no_room_for_is_refused_for_now(http, client, s
     assert send(http, b"%PDF-1.4 another").status_code == 202
 
 
-def test_an_upload_that_a_redis_with_a_full_disk_can_not_save_is_refused_for_now(make_app, settings):
-    """It answers, and takes nothing any more."""
+def test_a_redis_with_a_full_disk_answers_whoever_looks_and_takes_no_upload(make_app, settings):
+    """It can't save, so it refuses to write, and PING: nodes are ready all the same, and none of them connects anew."""
     with tempfile.TemporaryDirectory(prefix="ingest-test-") as name:
         folder, disk = Path(name), Path(name) / "disk"
         disk.mkdir()
         with valkey.server(disk, folder / "v.sock", config={"loglevel": "warning", "save": "3600 1"}):
-            http = make_app(redis_url=f"unix://{folder}/v.sock?db=0").test_client()
+            app = make_app(redis_url=f"unix://{folder}/v.sock?db=0")
+            http = app.test_client()
             known = send(http, PDF).json["id"]
             shutil.rmtree(disk)
             with redis.Redis(unix_socket_path=f"{folder}/v.sock") as client:
@@ -223,8 +225,16 @@ def test_an_upload_that_a_redis_with_a_full_disk_can_not_save_is_refused_for_now
             before = stored(settings)
             answer = send(http, b"%PDF-1.4 another")
             assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
-            assert http.get(f"/status/{known}").status_code == 200
             assert stored(settings) == before
+            assert http.get(f"/status/{known}").status_code == 200
+            assert http.get("/readyz").status_code == 200
+            pubsub = PubSub(connections.pubsub_connection(services.of(app).settings), 1.0)
+            pubsub.send("SUBSCRIBE", "channel")
+            pubsub.send("PING")
+            heard: list[Message] = []
+            wait_until(lambda: (heard.extend(pubsub.receive()), len(heard) == 2)[1], what="both answers")
+            assert heard == [[b"subscribe", b"channel", 1], PONG]
+            pubsub.close()
 
 
 def test_without_a_broker_an_upload_is_taken_all_the_same(make_app, settings, client):
