@@ -64,17 +64,17 @@ def _lines(lines: Iterator[bytes], *, partial: bool) -> Response:
 
 @blueprint.delete("/ingestions/<document_id>")
 def delete(document_id: str) -> Response:
-    """Cancel a running document, which answers with its state; remove a finished one, which answers 204."""
+    """Cancel a running document, which answers with its state; remove a finished one, which answers 204.
+
+    That is gone at once. Its files and rows, for which one may have to wait, are removed by a worker.
+    """
     current = services.current()
-    state = current.store.state(owned(document_id))
-    if not state.is_final:
-        with suppress(Refused):  # it has just finished by itself: who asked shall see that before anything is removed
-            current.store.record(document_id, state.attempt, Status.CANCELLED, "Cancelled")
-        return Response(current.store.state_json(document_id), content_type="application/json", headers=NO_STORE)
-    current.storage.remove(document_id)
-    current.chunks.remove(document_id)
-    current.store.delete(document_id)
-    return Response(status=204)
+    if current.retention.delete(owned(document_id)):
+        return Response(status=204)
+    with suppress(Refused):  # it has just finished by itself: who asked shall see that before anything is removed
+        attempt = current.store.state(document_id).attempt
+        current.store.record(document_id, attempt, Status.CANCELLED, "Cancelled")
+    return Response(current.store.state_json(document_id), content_type="application/json", headers=NO_STORE)
 
 
 @blueprint.post("/ingestions/<document_id>/retry")

@@ -27,6 +27,7 @@ from shared.broker import make_celery
 from shared.config import Settings
 from shared.database import ChunkTable
 from shared.outbox import Outbox
+from shared.retention import Retention
 from shared.sealing import Seal
 from shared.storage import Storage
 from shared.store import Store
@@ -42,6 +43,7 @@ class Services:
 
     settings: Settings
     store: Store
+    retention: Retention
     worklist: Worklist
     storage: Storage
     broker: Celery
@@ -98,6 +100,7 @@ class Services:
         return cls(
             settings=settings,
             store=store,
+            retention=Retention(client, settings),
             worklist=Worklist(client, settings),
             storage=Storage.from_settings(settings),
             broker=make_celery(settings),

@@ -59,7 +59,10 @@ def work_for_a_while(app: Celery, bench: Workbench, drain: Drain) -> None:
 
 
 def expire_documents(bench: Workbench) -> None:
-    """Remove the documents whose retention is over; one that can't be removed is left for later, after the others."""
+    """Remove the documents whose retention is over, and what is stored of those that were deleted.
+
+    What can't be removed is left for later, after the others.
+    """
     try:
         while over := bench.retention.expired(EXPIRED_AT_A_TIME):
             for document_id in over:
@@ -70,13 +73,16 @@ def expire_documents(bench: Workbench) -> None:
 
 
 def _is_removed(bench: Workbench, document_id: str) -> bool:
-    """Files and rows go first, so that none is left without its record. False also for one that was tried again."""
-    if not bench.retention.condemn(document_id):
+    """False also for one that was tried again.
+
+    Files and rows go after the record: a worker that commits rows later finds none, and removes them itself.
+    """
+    if not bench.retention.expire(document_id):
         return False
     if not _is_unstored(bench, document_id):
         return False
-    bench.store.delete(document_id)
-    log.info("document.expired", id=document_id)
+    bench.retention.forget(document_id)
+    log.info("document.removed", id=document_id)
     return True
 
 
@@ -96,8 +102,8 @@ def remove_forgotten(bench: Workbench) -> None:
 
 def _is_unstored(bench: Workbench, document_id: str) -> bool:
     try:
-        bench.storage.remove(document_id)
         bench.table.remove(document_id)
+        bench.storage.remove(document_id)  # last: by their folders those are found that nothing else leads to
     except Exception:  # whatever storage and database may raise: it is no reason to keep the others
         log.exception("document.not_removed", id=document_id)
         return False

@@ -20,7 +20,7 @@ CLOCK = f"{PREFIX}clock"
 CLOCK_HAND = "turn"
 #: Some part is in hand; score: when one was last claimed, in ms.
 LEASED = f"{PREFIX}leased"
-#: Final; score: since when, in ms.
+#: Final; score: since when, in ms. Also what is gone, until nothing is stored of it.
 FINISHED = f"{PREFIX}finished"
 
 #: Something is in their outboxes, perhaps; score: since when, in ms.

@@ -8,7 +8,7 @@ from importlib.resources import files
 CREATE_JOB = "create_job"
 RECORD_EVENT = "record_event"
 BEGIN_ATTEMPT = "begin_attempt"
-CONDEMN = "condemn"
+WITHDRAW = "withdraw"
 CLAIM_PART = "claim_part"
 RENEW_PART = "renew_part"
 SETTLE_PART = "settle_part"

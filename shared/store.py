@@ -120,7 +120,6 @@ class Store:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zadd(keys.ACTIVE, {document_id: now_ms}, nx=True)
             pipe.zadd(keys.QUEUED, {document_id: now_ms}, nx=True)
-            pipe.zrem(keys.FINISHED, document_id)
             pipe.zscore(keys.CLOCK, keys.CLOCK_HAND)
             pipe.zrange(keys.READY, 0, 0, withscores=True)
             clock, first = pipe.execute()[-2:]
@@ -186,6 +185,7 @@ class Store:
             code, payload = self._begin(keys=keys.of_document(document_id), args=args)
             if code == b"recorded":
                 self._enrol(document_id, now)  # whoever recorded the end may have struck it off after the first time
+                self._redis.zrem(keys.FINISHED, document_id)  # not before: of one that is removed it stays
                 self.seats.keep([document_id])
                 self._redis.zadd(keys.READY, {document_id: turn})
         return _outcome(code, payload, f"{document_id} is not one that can be tried again.")
@@ -220,11 +220,13 @@ class Store:
         with translated():
             with self._redis.pipeline(transaction=False) as pipe:
                 outbox.lead_to(pipe, document_id)  # first: once it is struck off below, nobody comes by here again
-                pipe.zadd(keys.FINISHED, {document_id: round(self._clock().timestamp() * 1000)})
+                finished_ms = round(self._clock().timestamp() * 1000)
+                pipe.zadd(keys.FINISHED, {document_id: finished_ms}, nx=True)  # it may be withdrawn already
                 pipe.execute()
             status = self._strike_off(document_id)
             if status and status not in FINAL:  # somebody has begun the next attempt meanwhile
                 self._enter_again(document_id)
+                self._redis.zrem(keys.FINISHED, document_id)
 
     def forget(self, document_id: str) -> None:
         """Strike off a name behind which there was no document. If it is created meanwhile, it is found nevertheless.

@@ -9,13 +9,13 @@
 --
 -- Returns   {code, payload}. code is one of
 --             recorded           payload is the event
---             unknown_ingestion  no such document, or it is being removed; payload is ''
+--             unknown_ingestion  no such document; payload is ''
 --             out_of_order       it is running, or COMPLETED; payload is the state
 -- Publishes the event when recorded, else nothing
 local sources, history_events, turn, first_part, sealed_password = unpack(ARGV, 1, 5)
 
 local status = standing()
-if not status or redis.call('HEXISTS', WORK, 'condemned') == 1 then
+if not status then
   return {'unknown_ingestion', ''}
 end
 if not listed(sources, status) then
