@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 
 from flask import Blueprint, Response, request
 
 from ingest_web import dispatch, forms, ids, partial, services, webhooks
 from ingest_web.access import caller, owned
 from ingest_web.numerals import whole_number
+from ingest_web.services import Services
 from ingest_web.turns import Turn
 from shared.documents import to_json_lines
 from shared.errors import InvalidOption, NotReady, NotRetryable, OutOfOrder, Refused
@@ -50,11 +52,20 @@ def chunks(document_id: str) -> Response:
     current = services.current()
     state = current.store.state(owned(document_id))
     if state.status is Status.COMPLETED:
-        return _lines(to_json_lines(current.chunks.of(document_id)), partial=False)
+        return _lines(_result(current, document_id), partial=False)
     found = partial.find(current, document_id) if state.status in partial.STATES else None
     if found is None:
         raise NotReady(f"The document is {state.status}; there are no chunks yet.", state=state.status)
     return _lines(found, partial=True)
+
+
+def _result(current: Services, document_id: str) -> Iterator[bytes]:
+    lines = to_json_lines(current.chunks.of(document_id))
+    first = next(lines, None)
+    if first is None:
+        current.store.state_json(document_id)  # raises when it has no rows because they were just removed
+        return iter(())
+    return chain((first,), lines)
 
 
 def _lines(lines: Iterator[bytes], *, partial: bool) -> Response:

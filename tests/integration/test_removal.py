@@ -227,3 +227,25 @@ def test_rows_that_a_cancelled_document_got_late_go_with_it(request, make_app, s
     with closing(bench.table):
         expire_documents(bench)
         assert list(bench.table.of(document_id)) == []
+
+
+def test_a_result_that_is_removed_while_it_is_asked_for_is_not_an_empty_one(http, app, document, bench, monkeypatch):
+    """404: that it was COMPLETED a moment ago does not make a result of what is gone."""
+    chunks = services.of(app).chunks
+    read = chunks.of
+
+    def read_late(document_id: str) -> Iterator[Chunk]:
+        http.delete(f"/ingestions/{document_id}")
+        expire_documents(bench)
+        return read(document_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chunks, "of", read_late)
+        assert http.get(f"/ingestions/{document}/chunks").status_code == 404
+
+
+def test_a_result_without_any_chunk_is_an_empty_one(http, store):
+    """A scan, say; that is no error."""
+    document_id = send(http).json["id"]
+    complete(store, document_id)
+    assert result_of(http, document_id) == b""
