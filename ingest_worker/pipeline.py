@@ -104,11 +104,13 @@ def work_on(job: Job) -> None:
 
 
 def plan(job: Job) -> None:
-    """Count the pages, and have those parsed that no earlier attempt has parsed."""
+    """Count the pages, and have those parsed that no earlier attempt has parsed, or has left out."""
     is_pdf = job.desk.source(job.claim).media_type == MediaType.PDF
     job.progress.begin(Status.PARSING, "Opening the file" if is_pdf else "Converting the file")
     document = job.desk.document(job.claim, job.tick)
     done, gone = _parted(job)
+    again = [part for part, found in done.items() if _was_left_out_before(job, found)]
+    done = {part: found for part, found in done.items() if part not in again}
     size = size_of_parts(document.page_count, job.bench.settings.pages_per_part)
     rest = missing(document.page_count, done, size)
     if rest:
@@ -118,7 +120,7 @@ def plan(job: Job) -> None:
     plan = Plan(document.page_count, kept, document.unit)
     job.settle(
         finished=_converted(job),
-        gone=gone,
+        gone=gone + again,
         rest=rest or [CHUNK],
         plan=plan,
         spent_seconds=job.lease.elapsed_seconds,
@@ -129,6 +131,11 @@ def plan(job: Job) -> None:
 def _converted(job: Job) -> dict[Part, object]:
     """Where the sections of a file without pages are stored, for whoever opens it next."""
     return {PLAN: {"sections": job.desk.sections}} if job.desk.sections else {}
+
+
+def _was_left_out_before(job: Job, found: Any) -> bool:
+    """Whether an earlier attempt left out pages of a range: what was amiss may have been the machine or a setting."""
+    return found.get("attempt") != job.claim.attempt and Findings.from_json(found["findings"]).left_out > 0
 
 
 def _parted(job: Job) -> tuple[dict[Part, Any], list[Part]]:
@@ -162,7 +169,12 @@ def parse(job: Job) -> None:
     findings.repaired = job.desk.repaired
     _store(job, read)
     last, characters = read[-1].number, sum(len(page.text) for page in read)
-    found = {"token": job.claim.token, "characters": characters, "findings": findings.to_json()}
+    found = {
+        "attempt": job.claim.attempt,
+        "token": job.claim.token,
+        "characters": characters,
+        "findings": findings.to_json(),
+    }
     job.settle(
         finished={pages(part.first, last): found, **_converted(job)},
         rest=[pages(last + 1, part.last)] if last < part.last else [],

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Self
 
-from ingest_worker.stages.reading import Reader, Reading
+from ingest_worker.stages.reading import Problem, Reader, Reading
 from shared.protocol import Notice
 
 #: A warning names at most so many pages; its message always says how many there are.
@@ -89,6 +89,11 @@ class Findings:
             self.with_text += 1
         else:
             self.odd[WITHOUT_TEXT].add(number)
+
+    @property
+    def left_out(self) -> int:
+        """How many pages were left out: another time they may be read."""
+        return sum(self.odd[f"page_{problem}"].count for problem in Problem)
 
     def warnings(self) -> tuple[Notice, ...]:
         """All warnings, the one about the whole document first."""

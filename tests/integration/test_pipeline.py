@@ -31,7 +31,7 @@ from ingest_worker.pipeline import LOSSES_TO_GIVE_UP, LOSSES_TO_HALVE
 from ingest_worker.sandbox import Sandbox
 from ingest_worker.shift import Shift
 from ingest_worker.stages import parse
-from ingest_worker.stages.reading import Document
+from ingest_worker.stages.reading import Document, Problem, Reading
 from ingest_worker.tasks import work_for_a_while
 from ingest_worker.workbench import Workbench
 from shared import database, keys, task_names
@@ -426,6 +426,54 @@ def test_a_range_that_was_counted_and_is_on_no_record_is_parsed_again(bench):
     assert shown == sorted(shown)
     assert bench.state().message.startswith("Completed: 20 pages")
     assert list(bench.table.of(DOCUMENT)) == expected
+
+
+def test_a_page_that_was_left_out_is_read_again_by_the_next_attempt(bench, monkeypatch):
+    """It may have been a busy machine. The range that it is of is counted once, and the other ranges are kept."""
+    bench.ingest(pdfs.prose(20))
+    expected, message = list(bench.table.of(DOCUMENT)), bench.state().message
+    bench.store.delete(DOCUMENT)
+    bench.upload(pdfs.prose(20))
+    reading = Sandbox.reading
+
+    def reading_some(self: Sandbox, number: int, ahead: int = 0) -> Reading:
+        return Reading.left_out(number, Problem.TIMED_OUT) if number == 3 else reading(self, number, ahead)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sandbox, "reading", reading_some)
+        bench.run(3)  # the plan and two ranges
+    bench.store.record(DOCUMENT, 1, Status.CANCELLED, "Cancelled")
+    kept = list(bench._workbench.worklist.done(DOCUMENT))
+    assert kept[0].first <= 3 <= kept[0].last
+    bench.store.begin_attempt(DOCUMENT)
+    bench.run(1)
+    assert list(bench._workbench.worklist.done(DOCUMENT)) == kept[1:]
+    bench.run(len(kept[2:]) + 1 + 1)
+    shown = [event.message for event in bench.events() if event.attempt == 2]
+    assert f"Parsed {kept[1].pages + 1} of 20 pages" in shown
+    assert "Parsed 1 of 20 pages" not in shown
+    bench.run()
+    final = bench.state()
+    assert (final.status, final.message, final.warnings) == (Status.COMPLETED, message, ())
+    assert list(bench.table.of(DOCUMENT)) == expected
+
+
+def test_a_page_that_is_left_out_by_every_attempt_is_left_out_of_one_result(bench, monkeypatch):
+    """Within an attempt it is not read again, also when the work is planned anew."""
+    bench.upload(pdfs.prose(20))
+    reading, read = Sandbox.reading, []
+
+    def reading_some(self: Sandbox, number: int, ahead: int = 0) -> Reading:
+        read.append(number)
+        return Reading.left_out(number, Problem.CRASHED) if number == 3 else reading(self, number, ahead)
+
+    monkeypatch.setattr(Sandbox, "reading", reading_some)
+    bench.run(2)  # the plan and a range
+    bench.client.delete(keys.waiting(DOCUMENT))
+    bench.client.zadd(keys.waiting(DOCUMENT), {PLAN.name: 0})
+    bench.run()
+    assert read.count(3) == 1
+    assert [(warning.code, warning.pages) for warning in bench.state().warnings] == [("page_crashed", (3,))]
 
 
 def test_pages_that_are_gone_are_parsed_again_by_the_next_attempt(bench):
