@@ -78,7 +78,7 @@ def running(document_id: str) -> str:
 
 
 def work(document_id: str) -> str:
-    """Hash: fencing tokens, losses, and how far the pages are."""
+    """Hash: fencing tokens, losses, and how far the pages are; after the end, when the result was last reused."""
     return f"{state(document_id)}:work"
 
 

@@ -20,7 +20,7 @@ from shared.connections import translated
 from shared.errors import AlreadyFinished, LostLease, OutOfOrder, Refused, StaleAttempt, UnknownIngestion
 from shared.jobs import FINAL, RETRYABLE, Status, sources_of
 from shared.parts import PLAN
-from shared.protocol import Failure, Notice, Seq, Stage, State, encode_fields, json_of_hash, timestamp
+from shared.protocol import Failure, Notice, Seq, Stage, State, encode, encode_fields, json_of_hash, timestamp
 from shared.seats import Seats
 from shared.source import Source
 from shared.source import from_hash as source_from
@@ -74,6 +74,7 @@ class Store:
         self.seats = Seats(client, settings)
         self._create = client.register_script(scripts.load(scripts.CREATE_JOB))
         self._record = client.register_script(scripts.load(scripts.RECORD_EVENT))
+        self._reuse = client.register_script(scripts.load(scripts.REUSE))
         self._begin = client.register_script(scripts.load(scripts.BEGIN_ATTEMPT))
 
     def close(self) -> None:
@@ -282,16 +283,14 @@ class Store:
             self._redis.set(keys.result(source.fingerprint), document_id, px=self._kept_ms)
 
     def earlier_result(self, source: Source) -> State | None:
-        """The COMPLETED document with the same bytes and options, if there is one."""
+        """The COMPLETED document with the same bytes and options, if there is one. It is kept as long as a new one."""
         with translated():
-            found = cast("bytes | None", self._redis.get(keys.result(source.fingerprint)))
-        if found is None:
-            return None
-        try:
-            state = self.state(found.decode())
-        except UnknownIngestion:
-            return None  # it was deleted
-        return state if state.status is Status.COMPLETED else None
+            found = cast("bytes | None", self._redis.getex(keys.result(source.fingerprint), px=self._kept_ms))
+            if found is None:
+                return None
+            args: list[str | int] = [Status.COMPLETED, encode(timestamp(self._clock())), self._expiry_ms]
+            state = cast("bytes", self._reuse(keys=keys.of_document(found.decode()), args=args))
+        return State.from_json(state) if state else None
 
     def histories(self, asks: Iterable[Ask], most_events: int | None = None) -> dict[Ask, History]:
         """What each of these asks for, in one round trip; of the stored events, the first ``most_events``."""

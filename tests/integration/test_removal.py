@@ -249,3 +249,38 @@ def test_a_result_without_any_chunk_is_an_empty_one(http, store):
     document_id = send(http).json["id"]
     complete(store, document_id)
     assert result_of(http, document_id) == b""
+
+
+def test_a_result_that_another_upload_gets_is_kept_from_then_on(http, store, bench, client, settings):
+    """Whoever is given an earlier result has it as long as a new one, and so has the upload after that."""
+    document_id = send(http).json["id"]
+    early = Store(client, settings, lambda: utc_now() - timedelta(seconds=settings.retention_seconds - 1))
+    complete(early, document_id)
+    lasting = [keys.state(document_id), keys.events(document_id), keys.source(document_id)]
+    lasting.append(keys.result(store.source(document_id).fingerprint))
+    for key in lasting:
+        client.pexpire(key, 60_000)
+    assert send(http).json["id"] == document_id
+    assert all(client.ttl(key) > settings.retention_seconds - 60 for key in lasting)
+    bench.retention = later(client, settings, timedelta(seconds=2))
+    expire_documents(bench)
+    assert send(http).json["id"] == document_id
+
+    client.zadd(keys.FINISHED, {document_id: 1})  # it comes up again
+    bench.retention = later(client, settings, timedelta(seconds=settings.retention_seconds + 1))
+    expire_documents(bench)
+    assert_gone(http, document_id)
+
+
+def test_a_result_that_is_being_removed_is_not_given(http, app, document, bench, monkeypatch):
+    """An upload that comes too late to keep it is a new document."""
+    store = services.of(app).store
+    reuse = store._reuse
+
+    def reuse_late(**call: Any) -> bytes:
+        assert http.delete(f"/ingestions/{document}").status_code == 204
+        return reuse(**call)
+
+    monkeypatch.setattr(store, "_reuse", reuse_late)
+    answer = send(http)
+    assert (answer.status_code, answer.json["reused"]) == (202, False)
