@@ -44,7 +44,7 @@ _UNSEEN = ["script", "style", "template", "noscript", "head", "svg"]
 
 def opened_html(path: Path, limits: Limits) -> AbstractContextManager[Sections]:
     """The page at ``path`` in sections. Raises `Unreadable`, `TooManyPages`."""
-    return sections.opened([_markdown(path.read_text(encoding_of(path), "replace"))], limits, markup=True)
+    return sections.opened([_markdown(path.read_text(encoding_of(path, html=True), "replace"))], limits, markup=True)
 
 
 def opened_docx(path: Path, limits: Limits) -> AbstractContextManager[Sections]:

@@ -85,6 +85,71 @@ def test_a_text_is_decoded_whatever_its_encoding(read, content, expected):
     assert expected in read(content, MediaType.TEXT)[0].text
 
 
+ASCII_HEAD = "The quick brown fox jumps over the lazy dog.\n" * 1600
+RUSSIAN = "Привет, мир. Это обычный текст.\n" * 3000
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1252", ASCII_HEAD + "Herr Müller wohnt in der Königsstraße.\n" * 50),
+        ("cp1251", ASCII_HEAD + RUSSIAN),
+        ("cp932", "x" + "これは普通の日本語のテキストです。\n" * 3000),
+        ("gb18030", "这是一个普通的中文文本,用于测试。\n"),
+        ("cp949", "이것은 평범한 한국어 텍스트입니다.\n"),
+        ("cp1250", "Všichni lidé se rodí svobodní a sobě rovní. Jsou nadáni rozumem a svědomím a mají spolu jednat.\n"),
+        ("cp850", "Die Straße führt über die Brücke.\n"),
+        ("cp1252", "Herr Müller\n"),
+        ("cp1252", "Sehr geehrter Herr Müller, anbei die Rechnung für März. Mit freundlichen Grüßen\n"),
+        ("cp1252", "El niño come una piña mañana.\n"),
+        ("cp1252", "Price: 20 € per month, 5 £ per day\n"),
+        ("cp1252", "Crème brûlée recipe: heat the cream, add sugar and eggs, then bake it for 40 minutes.\n"),
+        ("cp1252", "Il a été décidé que la réunion aura lieu à l'hôtel près de la forêt.\n" * 30),
+    ],
+)
+def test_a_text_is_guessed_by_what_tells_its_encoding(read, encoding, text):
+    """Which may be far from its beginning, and little; letters of the West are most likely where all else is."""
+    pages = read(text.encode(encoding), MediaType.TEXT)
+    assert "\n".join(page.text for page in pages) == text.rstrip("\n")
+
+
+@pytest.mark.parametrize("media_type", [MediaType.TEXT, MediaType.HTML])
+@pytest.mark.parametrize("shift", range(3))
+def test_a_text_with_a_few_broken_bytes_stays_what_it_is(read, media_type, shift):
+    """Wherever its parts are cut that are read at once."""
+    content = b"x" * shift + RUSSIAN.replace("\n", "<br>").encode() + b"\xff."
+    pages = read(b"<html>" + content if media_type is MediaType.HTML else content, media_type)
+    text = "".join(page.text for page in pages)
+    assert text.count("Привет, мир. Это обычный текст.") == 3000
+    assert text.endswith("\N{REPLACEMENT CHARACTER}.")
+
+
+def test_a_replacement_character_is_no_broken_byte(read):
+    """Whoever wrote the text may have put it there, and nothing else that is not ASCII."""
+    assert read("M\N{REPLACEMENT CHARACTER}ller".encode(), MediaType.TEXT)[0].text == "M\N{REPLACEMENT CHARACTER}ller"
+
+
+@pytest.mark.parametrize(
+    ("declared", "encoding", "text"),
+    [
+        ("<meta charset=iso-8859-1>", "cp1252", "Preis: 5 €"),
+        ("<meta charset='utf-8'>", "utf-8", "Köln"),
+        ("<meta charset='utf-8'>", "cp1252", "Köln"),
+        ("<meta http-equiv=content-type content='text/html; charset=windows-1251'>", "cp1251", "Мир"),
+        ("<meta charset=iso-8859-1>", "utf-8", "Привет"),
+        ("<meta charset=iso-2022-jp>", "iso-2022-jp", "日本語"),
+        ("<meta charset=rot13>", "cp1252", "Müller wohnt in Köln, Königsstraße 5."),
+        ("<meta charset=utf-16>", "cp1252", "Müller wohnt in Köln, Königsstraße 5."),
+        ("<meta charset=hz-gb-2312>", "cp1252", "Müller wohnt in Köln, Königsstraße 5."),
+        ("<meta charset=x-user-defined>", "cp1252", "Müller wohnt in Köln, Königsstraße 5."),
+    ],
+)
+def test_a_page_is_decoded_as_it_says_unless_its_bytes_say_otherwise(read, declared, encoding, text):
+    """By the names that browsers know, which mean by some what they are mostly used for."""
+    content = f"<html><head>{declared}</head><body><p>{text}</p></body></html>".encode(encoding)
+    assert read(content, MediaType.HTML)[0].text == text
+
+
 @given(st.lists(st.text(st.sampled_from("ab .\n#"), max_size=3000), max_size=12))
 def test_no_character_but_white_space_is_lost_between_sections(pieces):
     """However the text comes in."""
