@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterable
 
 _WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 
@@ -33,11 +34,16 @@ def markdown(sections: int) -> bytes:
 def html(sections: int) -> bytes:
     """The same as a page, with a script that nobody sees."""
     parts = "".join(f"<h1>Section {n}</h1><p>{_sentences(n)}</p>" for n in range(1, sections + 1))
-    rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in ROWS)
     return (
         f"<!DOCTYPE html><html><head><title>T</title><script>secret()</script></head>"
-        f"<body>{parts}<table>{rows}</table><p>The end.</p></body></html>"
+        f"<body>{parts}{html_table(ROWS)}<p>The end.</p></body></html>"
     ).encode()
+
+
+def html_table(rows: Iterable[Iterable[str]]) -> str:
+    """A table for the body of a page."""
+    lines = (f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table>{''.join(lines)}</table>"
 
 
 def docx(sections: int, xml: str = "") -> bytes:
@@ -46,8 +52,7 @@ def docx(sections: int, xml: str = "") -> bytes:
         f'<w:p><w:pPr><w:pStyle w:val="Heading1"/></w:pPr>{_run(f"Section {n}")}</w:p><w:p>{_run(_sentences(n))}</w:p>'
         for n in range(1, sections + 1)
     )
-    rows = "".join(f"<w:tr>{''.join(f'<w:tc><w:p>{_run(cell)}</w:p></w:tc>' for cell in row)}</w:tr>" for row in ROWS)
-    body = xml or f"{parts}<w:tbl>{rows}</w:tbl><w:p>{_run('The end.')}</w:p>"
+    body = xml or f"{parts}{docx_table(ROWS)}<w:p>{_run('The end.')}</w:p>"
     return zipped(
         {
             "[Content_Types].xml": _CONTENT_TYPES,
@@ -55,6 +60,11 @@ def docx(sections: int, xml: str = "") -> bytes:
             "word/document.xml": f'<w:document xmlns:w="{_WORD}"><w:body>{body}</w:body></w:document>',
         }
     )
+
+
+def docx_table(rows: Iterable[Iterable[str]]) -> str:
+    """A table for the body of a Word document."""
+    return f"<w:tbl>{''.join(f'<w:tr>{_cells(row)}</w:tr>' for row in rows)}</w:tbl>"
 
 
 def zipped(files: dict[str, str]) -> bytes:
@@ -70,6 +80,10 @@ def unzipped(data: bytes) -> dict[str, bytes]:
     """The files of a zip archive."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _cells(row: Iterable[str]) -> str:
+    return "".join(f"<w:tc><w:p>{_run(cell)}</w:p></w:tc>" for cell in row)
 
 
 def _run(text: str) -> str:

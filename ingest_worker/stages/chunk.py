@@ -16,6 +16,7 @@ from itertools import accumulate
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
+from ingest_worker.stages import tables
 from shared.documents import PAGE_SEPARATOR, Chunk, Page, Rows, Table
 from shared.options import Options
 
@@ -34,9 +35,6 @@ _UNBROKEN = re.compile(r"\S+")
 
 #: Enough of a SHA-256 that no two chunks ever meet: 128 bits.
 ID_HEX_DIGITS = 32
-
-#: A word for whoever cuts, however many of it stand together: it goes into a chunk as a whole when it fits.
-_UNCUT = "x"
 
 
 def chunks(
@@ -210,10 +208,9 @@ class _Placed:
     def cover(self, chunk_size: int) -> str:
         """A word as long as the table, when that is no longer than a chunk; else one for the head and for each row."""
         if self.end - self.start <= chunk_size:
-            return _UNCUT * (self.end - self.start)
+            return tables.cover(["\n".join(self.lines)], chunk_size)
         head = "\n".join(self.lines[:2])
-        parts = (head, *self.lines[2:]) if len(head) <= chunk_size else self.lines
-        return "\n".join(_UNCUT * len(part) if len(part) <= chunk_size else part for part in parts)
+        return tables.cover((head, *self.lines[2:]) if len(head) <= chunk_size else self.lines, chunk_size)
 
     def rows_between(self, start: int, end: int) -> Rows:
         """The header and the rows with a character there."""

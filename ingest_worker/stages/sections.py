@@ -1,28 +1,30 @@
 """Formats without pages: their text in sections, which then are what pages are to a PDF.
 
-A section is some thousands of characters, cut where something ends: before a heading, between two blocks, at worst
-between two words. All sections of a document are made when it is opened, so that their number is known, and wait in a
-temporary file, so that a document of any length has room.
+A section is some thousands of characters, cut where something ends: before a heading, between two blocks or two rows of
+a table, at worst between two words. All sections of a document are made when it is opened, so that their number is
+known, and wait in a temporary file, so that a document of any length has room.
 """
 
 from __future__ import annotations
 
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, islice
 from typing import IO
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
 from ingest_worker.stages.reading import Limits, Problem, Reader, Reading
-from ingest_worker.stages.tables import tables_in
+from ingest_worker.stages.tables import cover, tables_in
 from shared.documents import Page, pages_from, to_json_lines
 from shared.errors import TooManyPages
 
-#: A section has about so many characters, and at most so many.
+#: A section has about so many characters, and at most so many, but for the header of a table that it goes on with.
 ENOUGH_CHARACTERS = 8_000
 MOST_CHARACTERS = 20_000
+_CAPACITY = ENOUGH_CHARACTERS, MOST_CHARACTERS
 
 #: How much of a long text is cut at once.
 WINDOW_CHARACTERS = 200_000
@@ -66,13 +68,42 @@ def opened(texts: Iterable[str], limits: Limits, *, markup: bool) -> Iterator[Se
 
 
 def of_text(texts: Iterable[str], *, markup: bool) -> Iterator[str]:
-    """The sections of a text that comes in pieces of any size. Only line ends at their borders are lost."""
-    cutter = _cutter(markup=markup)
+    """The sections of a text that comes in pieces of any size. Only line ends at their borders are lost.
+
+    With ``markup`` a table that fits in a section is in one. A larger one is cut between its rows, and each section
+    that begins with a row of it has the header before that; only a row that is larger than a section is cut itself.
+    """
+    cut = _markup_cut if markup else TextSplitter(_CAPACITY, trim=False).chunks
     rest = ""
     for text in _windows(texts):
-        *sections, rest = cutter.chunks(rest + text) or [""]
+        *sections, rest = cut(rest + text) or [""]
         yield from filter(None, map(_trimmed, sections))
-    yield from filter(None, map(_trimmed, cutter.chunks(rest)))
+    yield from filter(None, map(_trimmed, cut(rest)))
+
+
+def _markup_cut(text: str) -> list[str]:
+    covered, heads, at = [], {}, 0
+    for table in tables_in(text):
+        lines = text[table.start : table.end].split("\n")
+        covered += [text[at : table.start], _cover(lines)]
+        at = table.end
+        head = "\n".join(lines[:2])
+        if len(head) <= ENOUGH_CHARACTERS:  # else it is no header
+            starts = accumulate((len(line) + 1 for line in lines[:-1]), initial=table.start)
+            heads.update(dict.fromkeys(islice(starts, 2, None), head))
+    sections = []
+    for start, piece in MarkdownSplitter(_CAPACITY, trim=False).chunk_indices("".join([*covered, text[at:]])):
+        section = text[start : start + len(piece)]
+        rows = section.lstrip("\n")
+        header = heads.get(start + len(section) - len(rows))
+        sections.append(f"{header}\n{rows}" if header and rows else section)
+    return sections
+
+
+def _cover(lines: Sequence[str]) -> str:
+    table = "\n".join(lines)
+    with_first_row = "\n".join(lines[:3])  # nobody needs a header alone
+    return cover([table] if len(table) <= MOST_CHARACTERS else [with_first_row, *lines[3:]], MOST_CHARACTERS)
 
 
 def _pages(texts: Iterable[str], *, markup: bool) -> Iterator[Page]:
@@ -93,11 +124,6 @@ def _windows(texts: Iterable[str]) -> Iterator[str]:
             yield "".join(waiting)
             waiting, size = [], 0
     yield "".join(waiting)
-
-
-def _cutter(*, markup: bool) -> MarkdownSplitter | TextSplitter:
-    capacity = (ENOUGH_CHARACTERS, MOST_CHARACTERS)
-    return MarkdownSplitter(capacity, trim=False) if markup else TextSplitter(capacity, trim=False)
 
 
 def _trimmed(text: str) -> str:

@@ -13,7 +13,11 @@ from shared.documents import Rows, Table
 #: Between two blocks of a text, as Markdown has it.
 BLOCK_SEPARATOR = "\n\n"
 
-_MARKDOWN = MarkdownIt("commonmark").enable("table")
+#: However many of it stand together, they are one word.
+_UNCUT = "x"
+
+#: Where the blocks are is enough: what stands in them is not looked at.
+_MARKDOWN = MarkdownIt("commonmark").enable("table").disable(["inline", "text_join"])
 
 _LINE_END = re.compile(r"\s*(?:\r\n|\r|\n)\s*")
 
@@ -51,6 +55,11 @@ def tables_in(text: str) -> tuple[Table, ...]:
             found.append(Table(tuple(rows), start, end))
             rows = []
     return tuple(found)
+
+
+def cover(parts: Iterable[str], most: int) -> str:
+    """Lines of a table as words for whoever cuts: he leaves each part whole that has at most ``most`` characters."""
+    return "\n".join(_UNCUT * len(part) if len(part) <= most else part for part in parts)
 
 
 def laid_out(blocks: Iterable[str | Rows]) -> tuple[str, tuple[Table, ...]]:

@@ -910,3 +910,18 @@ def test_chunks_of_a_file_without_pages_are_there_before_the_document_is_complet
     answer = http.get(f"/ingestions/{DOCUMENT}/chunks")
     assert answer.headers["Ingest-Partial"] == "true"
     assert json.loads(answer.data.splitlines()[0])["page_first"] == 1
+
+
+def test_every_row_of_a_large_table_is_in_one_chunk(bench):
+    """With the header, however many sections and chunks the table takes."""
+    rows = (("name", "number", "about"), *((f"item {n}", str(n * 7), f"some words about {n}") for n in range(2000)))
+    page = f"<html><h1>T</h1>{texts.html_table(rows)}</html>"
+    bench.upload(page.encode(), media_type=MediaType.HTML, chunk_overlap=0)
+    bench.run()
+    chunks = list(bench.table.of(DOCUMENT))
+    with bench.storage.reading(text_path(DOCUMENT)) as file:
+        text = file.read().decode()
+    assert all(text[chunk.start : chunk.end] == chunk.text for chunk in chunks)
+    tables = [table for chunk in chunks for table in chunk.tables]
+    assert {table[0] for table in tables} == {rows[0]}
+    assert [row for table in tables for row in table[1:]] == list(rows[1:])

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ingest_web.media import type_of
 from ingest_worker.stages import parse
 from ingest_worker.stages.reading import Limits
-from ingest_worker.stages.sections import MOST_CHARACTERS, of_text
-from ingest_worker.stages.tables import tables_in
+from ingest_worker.stages.sections import MOST_CHARACTERS, WINDOW_CHARACTERS, of_text
+from ingest_worker.stages.tables import markdown, tables_in
 from shared.config import Engine
 from shared.documents import Page
 from shared.errors import Encrypted, TooManyPages, Unreadable
@@ -66,6 +66,57 @@ def test_tables_are_kept_as_structure(read, media_type, content):
     lines = last.text[table.start : table.end].split("\n")
     assert len(lines) == len(table.rows) + 1
     assert lines[0].startswith("| item")
+
+
+TABLE = (("name", "number", "about"), *((f"item {n}", str(n * 7), f"some words about {n}") for n in range(2000)))
+HUGE = (("name", "about"), ("one", "a word " * 5000), *((f"item {n}", str(n)) for n in range(2000)))
+SHORT = (("name", "about"), *((f"item {n}", "a word " * 10) for n in range(120)))
+
+TABLED = [
+    pytest.param(media_type, make, id=name)
+    for name, media_type, make in [
+        ("markdown", MediaType.MARKDOWN, lambda rows: f"{_WORDS}\n\n{markdown(rows)}\n\nThe end.".encode()),
+        (
+            "html",
+            MediaType.HTML,
+            lambda rows: f"<html><p>{_WORDS}</p>{texts.html_table(rows)}<p>The end.</p></html>".encode(),
+        ),
+        ("docx", MediaType.DOCX, lambda rows: texts.docx(1, texts.docx_table(rows))),
+    ]
+]
+
+_WORDS = "Some words before it. " * 300
+
+
+@pytest.mark.parametrize(("media_type", "make"), TABLED)
+def test_a_table_larger_than_a_section_keeps_its_rows(read, media_type, make):
+    """Each is in one section, whose table has the header before it, in the text too."""
+    pages = read(make(TABLE), media_type)
+    tables = [table for page in pages for table in page.tables]
+    assert len(tables) > 5
+    assert {table.rows[0] for table in tables} == {TABLE[0]}
+    assert [row for table in tables for row in table.rows[1:]] == list(TABLE[1:])
+    assert all(len(page.tables) <= 1 and len(page.text) <= MOST_CHARACTERS for page in pages)
+    for page in pages:
+        for table in page.tables:
+            assert page.text[table.start : table.end] == markdown(table.rows)
+
+
+@pytest.mark.parametrize(("media_type", "make"), TABLED)
+def test_a_table_that_fits_in_a_section_is_in_one(read, media_type, make):
+    """Though it is longer than what is enough for one."""
+    assert [table.rows for page in read(make(SHORT), media_type) for table in page.tables] == [
+        tuple(tuple(cell.strip() for cell in row) for row in SHORT)
+    ]
+
+
+@pytest.mark.parametrize(("media_type", "make"), TABLED)
+def test_a_row_larger_than_a_section_is_cut_itself(read, media_type, make):
+    """Its words are all there, and the rows after it have the header again."""
+    pages = read(make(HUGE), media_type)
+    assert sum(page.text.count("a word") for page in pages) == 5000
+    rows = [row for page in pages for table in page.tables if table.rows[0] == HUGE[0] for row in table.rows[1:]]
+    assert rows[-2000:] == list(HUGE[2:])
 
 
 @pytest.mark.parametrize(
@@ -156,6 +207,17 @@ def test_no_character_but_white_space_is_lost_between_sections(pieces):
     sections = list(of_text(pieces, markup=False))
     assert "".join("".join(sections).split()) == "".join("".join(pieces).split())
     assert all(len(section) <= MOST_CHARACTERS for section in sections)
+
+
+def test_a_table_goes_on_however_the_text_comes_in():
+    """More of it than is cut at once, in pieces that end within a row."""
+    rows = (TABLE[0], *(TABLE[1:] * 4))
+    text = markdown(rows)
+    sections = list(of_text((text[at : at + 7001] for at in range(0, len(text), 7001)), markup=True))
+    tables = [table.rows for section in sections for table in tables_in(section)]
+    assert len(text) > WINDOW_CHARACTERS
+    assert len(tables) == len(sections)
+    assert tuple(row for table in tables for row in table[1:]) == rows[1:]
 
 
 def test_a_pipe_alone_makes_no_table():
