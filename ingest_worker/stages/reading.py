@@ -79,4 +79,4 @@ class Document(Protocol):
 
 def storable(text: str) -> str:
     """The text with line ends of one kind, and a replacement character for what can't be stored."""
-    return _NOT_STORABLE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+    return _NOT_STORABLE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\r", "\n"))

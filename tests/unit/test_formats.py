@@ -220,6 +220,15 @@ def test_a_table_goes_on_however_the_text_comes_in():
     assert tuple(row for table in tables for row in table[1:]) == rows[1:]
 
 
+def test_a_lone_carriage_return_ends_a_line(read):
+    """Written as a number it comes through where all others are made line ends; a table after it is where it says."""
+    table = texts.html_table(texts.ROWS)
+    (page,) = read(f"<html><pre>a&#13;b&#13;c&#13;&#10;d</pre>{table}</html>".encode(), MediaType.HTML)
+    assert "a\nb\nc\nd" in page.text
+    (found,) = page.tables
+    assert page.text[found.start : found.end] == page.text[page.text.index("| item") :]
+
+
 def test_a_pipe_alone_makes_no_table():
     """Nor does what only looks like one."""
     assert tables_in("a | b\n\nc | d") == ()
