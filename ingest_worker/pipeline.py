@@ -234,7 +234,7 @@ def chunk_document(job: Job) -> None:
         log.error("document.incomplete", parts=[part.name for part in lost])
         job.settle(rest=lost)
         return
-    job.progress.begin(Status.CHUNKING, "Splitting the text into chunks", _warnings(done.values()))
+    job.progress.begin(Status.CHUNKING, "Splitting the text into chunks", _warnings(job, done.values()))
     if _was_chunked(job):
         job.settle(then=LOAD, spent_seconds=job.lease.elapsed_seconds)
         return
@@ -270,8 +270,8 @@ def _reported(job: Job, pages: Iterable[Page], track: Track) -> Iterator[Page]:
         track.reach(page.number)  # when the next is asked for, so this one has been cut
 
 
-def _warnings(done: Iterable[Any]) -> tuple[Notice, ...]:
-    return Findings.merge(Findings.from_json(found["findings"]) for found in done).warnings()
+def _warnings(job: Job, done: Iterable[Any]) -> tuple[Notice, ...]:
+    return Findings.merge(Findings.from_json(found["findings"]) for found in done).warnings(job.claim.unit)
 
 
 def _pages(job: Job, done: dict[Part, Any]) -> Iterator[Page]:

@@ -23,6 +23,10 @@ WITHOUT_TEXT = "pages_without_text"
 FALLBACK = "page_fallback"
 UNREADABLE = "page_unreadable"
 
+#: What is said when there is nothing but white space. Only what has pages can be a scan.
+NO_TEXT = "No page holds any text; the document may be a scan"
+NO_TEXT_WITHOUT_PAGES = "The file holds no text"
+
 #: What is said of pages, by code, in the order in which it is said. A `Problem` is the code that it ends.
 SENTENCES = {
     WITHOUT_TEXT: "{} without text, perhaps scanned",
@@ -53,12 +57,12 @@ class PageList:
         self.count += other.count
         self.named = list(islice(heapq.merge(self.named, other.named), MAX_PAGES_NAMED))
 
-    def notice(self, code: str, sentence: str) -> Notice | None:
-        """What there is to say, if anything."""
+    def notice(self, code: str, sentence: str, noun: str) -> Notice | None:
+        """What there is to say, if anything. A page is called ``noun``."""
         if not self.count:
             return None
         more = f"; the first {MAX_PAGES_NAMED} are listed" if self.count > len(self.named) else ""
-        return Notice(code, sentence.format(counted(self.count, "page")) + more, tuple(self.named))
+        return Notice(code, sentence.format(counted(self.count, noun)) + more, tuple(self.named))
 
 
 @dataclass(slots=True)
@@ -95,14 +99,15 @@ class Findings:
         """How many pages were left out: another time they may be read."""
         return sum(self.odd[f"page_{problem}"].count for problem in Problem)
 
-    def warnings(self) -> tuple[Notice, ...]:
-        """All warnings, the one about the whole document first."""
-        notices = [self._about_damage() if self.repaired else None]
+    def warnings(self, unit: str = "pages") -> tuple[Notice, ...]:
+        """All warnings, the one about the whole document first. ``unit``: what its pages are called, in the plural."""
+        noun = unit.removesuffix("s")
+        notices = [self._about_damage(noun) if self.repaired else None]
         for code, pages in self.odd.items():
             if code == WITHOUT_TEXT and pages.count and not self.with_text:
-                notices.append(Notice("no_text", "No page holds any text; the document may be a scan"))
+                notices.append(Notice("no_text", NO_TEXT if unit == "pages" else NO_TEXT_WITHOUT_PAGES))
             else:
-                notices.append(pages.notice(code, SENTENCES[code]))
+                notices.append(pages.notice(code, SENTENCES[code], noun))
         return tuple(notice for notice in notices if notice)
 
     @classmethod
@@ -128,9 +133,9 @@ class Findings:
         values["odd"] = {code: PageList(**pages) for code, pages in values["odd"].items()}
         return cls(**values)
 
-    def _about_damage(self) -> Notice:
+    def _about_damage(self, noun: str) -> Notice:
         were = "was" if self.recovered == 1 else "were"
-        return Notice("repaired", f"The file was damaged; {counted(self.recovered, 'page')} {were} recovered")
+        return Notice("repaired", f"The file was damaged; {counted(self.recovered, noun)} {were} recovered")
 
 
 def counted(items: int | Sequence[object], noun: str) -> str:

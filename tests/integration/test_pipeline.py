@@ -363,6 +363,23 @@ def test_warnings_of_parsing_are_there_to_the_end(bench):
     assert list(bench.table.of(DOCUMENT)) == []
 
 
+@pytest.mark.parametrize(
+    ("media_type", "content"),
+    [
+        (MediaType.TEXT, b"\n\n   \n"),
+        (MediaType.HTML, b"<html><body></body></html>"),
+        (MediaType.DOCX, texts.docx(1, "<w:p/>")),
+    ],
+    ids=["text", "html", "docx"],
+)
+def test_what_has_no_pages_is_not_called_a_scan(bench, media_type, content):
+    """It is empty, and its owner is told just that."""
+    bench.upload(content, media_type=media_type)
+    bench.run()
+    (warning,) = bench.state().warnings
+    assert (warning.code, warning.message) == ("no_text", "The file holds no text")
+
+
 def test_a_new_attempt_keeps_the_pages_that_are_parsed(bench):
     """And no others: the bar begins where they end, and the result is that of an undisturbed run."""
     bench.ingest(pdfs.prose(35))

@@ -42,6 +42,15 @@ def test_every_problem_of_a_page_has_its_own_code(problem):
     assert warning.message.startswith("1 page left out for ")
 
 
+def test_what_has_no_pages_is_told_of_its_sections():
+    """In every warning that counts them."""
+    findings = noted([Reading(Page(1, "words"), Reader.ONLY), Reading.left_out(2, Problem.TOO_LARGE)], repaired=True)
+    assert [warning.message for warning in findings.warnings("sections")] == [
+        "The file was damaged; 1 section was recovered",
+        "1 section left out for too many characters",
+    ]
+
+
 @given(st.lists(readings, max_size=40), st.integers(1, 9), st.booleans(), st.randoms(use_true_random=False))
 def test_findings_of_ranges_merge_to_those_of_the_whole(drawn, size, repaired, chance):
     """However the pages are cut, whichever range is done first, and after a way through JSON."""
