@@ -17,12 +17,15 @@ from shared.errors import TooMuchText, Unreadable
 
 
 class Converted:
-    """A document that ``file`` holds as `store` has written it. It is what a `Sandbox` is, with nothing to wait for."""
+    """A document that ``file`` holds as `store` has written it. It is what a `Sandbox` is, with nothing to wait for.
+
+    ``repaired`` says that the file which was converted was damaged.
+    """
 
     unit = "sections"
-    repaired = False
 
-    def __init__(self, file: IO[bytes], page_characters: int) -> None:
+    def __init__(self, file: IO[bytes], page_characters: int, *, repaired: bool = False) -> None:
+        self.repaired = repaired
         self._file = file
         self._page_characters = page_characters
         self._starts = array("Q", accumulate(map(len, file), initial=0))

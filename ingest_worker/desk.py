@@ -78,18 +78,20 @@ class Desk:
         planned = self._bench.worklist.planned(claim.document_id)
         if planned is not None:
             with suppress(FileNotFoundError):  # when Redis has forgotten the end of a document, it went with its pages
-                return self._open.enter_context(self._stored(claim.document_id, planned["sections"]))
-        self._convert(claim, source)
-        return self._open.enter_context(self._stored(claim.document_id, claim.token))
+                stored = self._stored(claim.document_id, planned["sections"], repaired=planned.get("repaired", False))
+                return self._open.enter_context(stored)
+        repaired = self._convert(claim, source)
+        return self._open.enter_context(self._stored(claim.document_id, claim.token, repaired=repaired))
 
     @contextmanager
-    def _stored(self, document_id: str, token: str) -> Iterator[Converted]:
+    def _stored(self, document_id: str, token: str, *, repaired: bool) -> Iterator[Converted]:
         path = sections_path(document_id, token)
         with self._bench.storage.as_local_file(path, self._pass_on) as local, local.open("rb") as file:
             self.sections = token
-            yield Converted(file, self._bench.settings.max_page_characters)
+            yield Converted(file, self._bench.settings.max_page_characters, repaired=repaired)
 
-    def _convert(self, claim: Claim, source: Source) -> None:
+    def _convert(self, claim: Claim, source: Source) -> bool:
+        """Store the sections; gives whether the file was found to be damaged."""
         settings, storage = self._bench.settings, self._bench.storage
         limits = conversion.limits(settings.max_pages)
         with (
@@ -97,6 +99,7 @@ class Desk:
             storage.writing(sections_path(claim.document_id, claim.token)) as file,
         ):
             conversion.store(document, file, most_characters=settings.max_document_characters)
+        return document.repaired
 
     @contextmanager
     def _sandbox(self, source: Source, limits: Limits, pages_per_process: int | None = None) -> Iterator[Sandbox]:

@@ -130,7 +130,7 @@ def plan(job: Job) -> None:
 
 def _converted(job: Job) -> dict[Part, object]:
     """Where the sections of a file without pages are stored, for whoever opens it next."""
-    return {PLAN: {"sections": job.desk.sections}} if job.desk.sections else {}
+    return {PLAN: {"sections": job.desk.sections, "repaired": job.desk.repaired}} if job.desk.sections else {}
 
 
 def _was_left_out_before(job: Job, found: Any) -> bool:

@@ -44,7 +44,9 @@ _UNSEEN = ["script", "style", "template", "noscript", "head", "svg"]
 
 def opened_html(path: Path, limits: Limits) -> AbstractContextManager[Sections]:
     """The page at ``path`` in sections. Raises `Unreadable`, `TooManyPages`."""
-    return sections.opened([_markdown(path.read_text(encoding_of(path, html=True), "replace"))], limits, markup=True)
+    encoding = encoding_of(path, html=True)
+    markdown = _markdown(path.read_text(encoding.name, "replace"))
+    return sections.opened([markdown], limits, markup=True, repaired=encoding.is_broken)
 
 
 def opened_docx(path: Path, limits: Limits) -> AbstractContextManager[Sections]:

@@ -34,9 +34,9 @@ class Sections:
     """A document in sections. Made by `opened`."""
 
     unit = "sections"
-    repaired = False
 
-    def __init__(self, file: IO[bytes], pages: Iterable[Page], limits: Limits) -> None:
+    def __init__(self, file: IO[bytes], pages: Iterable[Page], limits: Limits, *, repaired: bool) -> None:
+        self.repaired = repaired
         self._file = file
         self._page_characters = limits.page_characters
         self._starts = array("Q")
@@ -61,10 +61,13 @@ class Sections:
 
 
 @contextmanager
-def opened(texts: Iterable[str], limits: Limits, *, markup: bool) -> Iterator[Sections]:
-    """The text that comes in pieces of any size, in sections; with ``markup`` it is Markdown. Raises `TooManyPages`."""
+def opened(texts: Iterable[str], limits: Limits, *, markup: bool, repaired: bool = False) -> Iterator[Sections]:
+    """The text that comes in pieces of any size, in sections; with ``markup`` it is Markdown. Raises `TooManyPages`.
+
+    ``repaired`` says that the file was damaged.
+    """
     with tempfile.TemporaryFile(prefix="ingest-") as file:
-        yield Sections(file, _pages(texts, markup=markup), limits)
+        yield Sections(file, _pages(texts, markup=markup), limits, repaired=repaired)
 
 
 def of_text(texts: Iterable[str], *, markup: bool) -> Iterator[str]:

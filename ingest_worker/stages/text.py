@@ -42,10 +42,19 @@ _TOGETHER = re.compile(rb"[\x80-\xff]{2,}+")
 
 def opened(path: Path, limits: Limits, *, markup: bool) -> AbstractContextManager[Sections]:
     """The text at ``path`` in sections; with ``markup`` it is Markdown. Raises `TooManyPages`."""
-    return sections.opened(_pieces(path, encoding_of(path)), limits, markup=markup)
+    encoding = encoding_of(path)
+    return sections.opened(_pieces(path, encoding.name), limits, markup=markup, repaired=encoding.is_broken)
 
 
-def encoding_of(path: Path, *, html: bool = False) -> str:
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """Python's name of an encoding; ``is_broken``: some bytes of the text are none of it, and can't be read."""
+
+    name: str
+    is_broken: bool = False
+
+
+def encoding_of(path: Path, *, html: bool = False) -> Encoding:
     """The encoding that a byte order mark names, UTF-8 when nearly all of it is, else the most likely one.
 
     A page (``html``) may say itself which it is. So few bytes as make no UTF-8 are broken ones: less than there are
@@ -54,17 +63,17 @@ def encoding_of(path: Path, *, html: bool = False) -> str:
     with path.open("rb") as file:
         head = file.read(GUESS_BYTES)
         if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return "utf-16"
+            return Encoding("utf-16")
         file.seek(0)
         seen = _Seen.of(iter(partial(file.read, BLOCK_BYTES), b""))
         if head.startswith(codecs.BOM_UTF8) or seen.whole > seen.broken:
-            return "utf-8-sig"
+            return Encoding("utf-8-sig", is_broken=seen.broken > 0)
         declared = _declared(head) if html else None
         if declared or seen.first is None:
-            return declared or "utf-8-sig"
+            return Encoding(declared or "utf-8-sig")
         file.seek(max(0, seen.first - GUESS_BYTES // 2))  # only ASCII before it, so no character is cut there
         sample = file.read(GUESS_BYTES)
-        return _guessed(sample if not file.read(1) else _up_to_a_space(sample))
+        return Encoding(_guessed(sample if not file.read(1) else _up_to_a_space(sample)))
 
 
 @dataclass(slots=True)

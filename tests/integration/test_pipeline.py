@@ -380,6 +380,19 @@ def test_what_has_no_pages_is_not_called_a_scan(bench, media_type, content):
     assert (warning.code, warning.message) == ("no_text", "The file holds no text")
 
 
+@pytest.mark.parametrize("media_type", [MediaType.TEXT, MediaType.HTML])
+def test_a_text_with_broken_bytes_is_told_so(bench, media_type):
+    """Nothing else is lost of it."""
+    bench.upload("<html>Größe ".encode() + b"\xff", media_type=media_type)
+    while bench.run(1):  # each part falls to another
+        pass
+    final = bench.state()
+    assert final.status is Status.COMPLETED
+    (warning,) = final.warnings
+    assert (warning.code, warning.message) == ("repaired", "The file was damaged; 1 section was recovered")
+    assert "Größe" in next(iter(bench.table.of(DOCUMENT))).text
+
+
 def test_a_new_attempt_keeps_the_pages_that_are_parsed(bench):
     """And no others: the bar begins where they end, and the result is that of an undisturbed run."""
     bench.ingest(pdfs.prose(35))
