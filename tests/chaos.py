@@ -70,6 +70,7 @@ class Report:
     seconds: float = 0.0
     children_killed: int = 0
     trees_killed: int = 0
+    workers_ended: int = 0
     redis_restarts: int = 0
     flushes: int = 0
     attempts: Counter[Status] = field(default_factory=Counter)
@@ -169,6 +170,7 @@ def run(plan: Plan, folder: Path) -> Report:
             done = (len(uploaded) - len(left)) / plan.documents
             if events and done >= events[0][0]:
                 events.pop(0)[1](stack, report, watch)
+            _start_again(stack, report)
             _kill(stack, chance, report)
             next_kill += plan.kill_every_seconds
             time.sleep(max(0.0, next_kill - time.monotonic()))
@@ -264,6 +266,14 @@ def _flush(stack: Stack, report: Report, _watch: Watch) -> None:
     report.flushes += 1
 
 
+def _start_again(stack: Stack, report: Report) -> None:
+    """As a supervisor does: Celery ends a worker that loses one of its processes before it is ready."""
+    for worker in stack.workers:
+        if not worker.alive:
+            worker.start()
+            report.workers_ended += 1
+
+
 def _kill(stack: Stack, chance: random.Random, report: Report) -> None:
     """SIGKILL to some child of some worker, or to a whole worker, which is started again.
 
@@ -354,6 +364,7 @@ def show(report: Report) -> None:
     table.add_row("documents", f"{report.plan.documents}: " + ", ".join(f"{n} {s}" for s, n in report.attempts.items()))
     table.add_row("seconds", f"{report.seconds:.0f}")
     table.add_row("killed with SIGKILL", f"{report.children_killed} children, {report.trees_killed} whole workers")
+    table.add_row("workers that ended for it while they started", str(report.workers_ended))
     table.add_row("Redis killed and started again", str(report.redis_restarts))
     table.add_row("queue flushed", str(report.flushes))
     table.add_row("events that tell of a loss", str(report.losses_in_events))

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import mammoth
-from bs4 import BeautifulSoup
 from bs4.exceptions import ParserRejectedMarkup
 from markdownify import MarkdownConverter
 
 from ingest_worker.stages import sections
 from ingest_worker.stages.reading import Limits, storable
 from ingest_worker.stages.sections import Sections
+from ingest_worker.stages.soup import Soup
 from ingest_worker.stages.text import encoding_of
 from shared.errors import Encrypted, Unreadable
 
@@ -77,7 +77,7 @@ def _judge(path: Path) -> None:
 
 def _markdown(html: str) -> str:
     try:
-        soup = BeautifulSoup(html, "html.parser")
+        soup = Soup(html)
         for unseen in soup(_UNSEEN):
             unseen.decompose()
         return storable(_CONVERTER.convert_soup(soup))
