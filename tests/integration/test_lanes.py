@@ -688,6 +688,9 @@ def test_what_is_old_and_over_is_removed(database, deliveries, lanes, add, clock
     assert (rows(database, DELIVERIES), rows(database, MESSAGES), rows(database, ATTEMPTS)) == (1, 1, 1)
 
 
+only_where_several_write_at_a_time = pytest.mark.parametrize("url", ["postgres"], indirect=True, scope="module")
+
+
 @contextmanager
 def before_statement(database: WebhookDatabase, begins: str, do: Callable[[], object]) -> Iterator[Future]:
     """Just before the first statement that begins so, another does something, and is done or waits for us."""
@@ -712,12 +715,9 @@ def before_statement(database: WebhookDatabase, begins: str, do: Callable[[], ob
             event.remove(Engine, "before_cursor_execute", listen)
 
 
-def test_what_is_asked_for_again_while_old_ones_are_removed_is_sent_or_refused(
-    database, deliveries, lanes, add, clock, url
-):
+@only_where_several_write_at_a_time
+def test_what_is_asked_for_again_while_old_ones_are_removed_is_sent_or_refused(database, deliveries, lanes, add, clock):
     """Whoever is told that it will be sent is told the truth."""
-    if "sqlite" in url:
-        pytest.skip("Only one writes at a time.")
     endpoint = add()
     deliveries.enter([message("d", 1)])
     lanes.settle([outcome(one, GIVEN_UP, "refused") for one in claim(lanes)])
@@ -733,10 +733,9 @@ def test_what_is_asked_for_again_while_old_ones_are_removed_is_sent_or_refused(
             assert pool.submit(deliveries.purge, clock.now + 1).result() == 0
 
 
-def test_what_is_told_while_old_messages_are_removed_is_sent(database, deliveries, lanes, endpoints, add, clock, url):
+@only_where_several_write_at_a_time
+def test_what_is_told_while_old_messages_are_removed_is_sent(database, deliveries, lanes, endpoints, add, clock):
     """Though the message was there, and nobody else was to hear it any more."""
-    if "sqlite" in url:
-        pytest.skip("Only one writes at a time.")
     add()
     late = endpoints.of_upload("default", "https://example.com/late", lambda: "sealed")
     deliveries.enter([message("d", 1)])
