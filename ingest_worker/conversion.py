@@ -35,8 +35,8 @@ class Converted:
         """How many sections there are."""
         return len(self._starts) - 1
 
-    def reading(self, number: int, ahead: int = 0) -> Reading:  # noqa: ARG002  # a Sandbox reads ahead
-        """The section ``number``, from 1."""
+    def reading(self, number: int, _ahead: int = 0) -> Reading:
+        """The section ``number``, from 1. A `Sandbox` is told what comes after it; here there is nothing to prepare."""
         self._file.seek(self._starts[number - 1])
         (page,) = pages_from([self._file.readline()])
         if len(page.text) > self._page_characters:
