@@ -20,6 +20,8 @@ CLOCK = f"{PREFIX}clock"
 CLOCK_HAND = "turn"
 #: Some part is in hand; score: when one was last claimed, in ms.
 LEASED = f"{PREFIX}leased"
+#: All that lead to documents which are not final.
+LEADING = (ACTIVE, QUEUED, READY, LEASED)
 #: Final; score: since when, in ms. Also what is gone, until nothing is stored of it.
 FINISHED = f"{PREFIX}finished"
 

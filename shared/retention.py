@@ -79,7 +79,7 @@ class Retention:
             if code == b"withdrawn":
                 whose = tenant.decode() if tenant else DEFAULT_TENANT
                 with self._redis.pipeline(transaction=False) as pipe:
-                    for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED):
+                    for key in keys.LEADING:
                         pipe.zrem(key, document_id)
                     pipe.zrem(keys.active(whose), document_id)
                     pipe.zrem(keys.index(whose), document_id)

@@ -243,7 +243,7 @@ class Store:
     def _strike_off(self, document_id: str) -> Status | None:
         """Lead nobody to a document any more. Gives its status after that; None when there is no such document."""
         with self._redis.pipeline(transaction=False) as pipe:
-            for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED):
+            for key in keys.LEADING:
                 pipe.zrem(key, document_id)
             pipe.hget(keys.state(document_id), "status")
             status = pipe.execute()[-1]
@@ -350,7 +350,7 @@ class Store:
             with self._redis.pipeline(transaction=False) as pipe:
                 outbox.lead_to(pipe, document_id)
                 pipe.delete(*keys.removable(document_id))
-                for key in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED, keys.FINISHED, index):
+                for key in (*keys.LEADING, keys.FINISHED, index):
                     pipe.zrem(key, document_id)
                 pipe.publish(keys.channel(document_id), "")
                 pipe.execute()

@@ -344,7 +344,7 @@ def _faults(events: list[State]) -> Iterator[str]:
 def _left_over(client: redis.Redis) -> list[str]:
     names = {key.decode() for key in client.scan_iter(f"{keys.PREFIX}*")}
     of_work = [name for name in names if name.endswith((":waiting", ":running", ":work", ":done"))]
-    return of_work + [name for name in (keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED) if name in names]
+    return of_work + [name for name in keys.LEADING if name in names]
 
 
 def _check_processes(stack: Stack, report: Report) -> None:

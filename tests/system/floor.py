@@ -70,9 +70,8 @@ class Floor(Stack):
 
     def _left(self, document_id: str) -> list[str]:
         own = [key(document_id) for key in (keys.waiting, keys.running, keys.work, keys.done)]
-        lists = [keys.ACTIVE, keys.QUEUED, keys.READY, keys.LEASED]
         return [key for key in own if self.client.exists(key)] + [
-            key for key in lists if self.client.zscore(key, document_id) is not None
+            key for key in keys.LEADING if self.client.zscore(key, document_id) is not None
         ]
 
     def unacknowledged(self) -> int:
